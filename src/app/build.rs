@@ -1,0 +1,307 @@
+//! Settings to objects.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use http::HeaderValue;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Phase;
+use super::worker::Worker;
+use crate::admin::{self, AdminState};
+use crate::authority::{Authority, CertificateFiles};
+use crate::clock::Clock;
+use crate::config::{CertificateSource, Settings, StoreSettings};
+use crate::deadline::Watch;
+use crate::edge::{Certificates, Limits, Listener, Permits, Plaintext, Tls, serve_plaintext};
+use crate::identity::Subject;
+use crate::login::{Hasher, Kind, LocalUsers, LoginMethod};
+use crate::pipeline::{Pipeline, Shared, Stripped};
+use crate::portal::{Pages, Portal, Provider};
+use crate::routing::RouteTable;
+use crate::secret::Keyring;
+use crate::session::store::{Embedded, Memory, SessionStore};
+use crate::session::{CookieName, EndReason, Parts, Sessions, Touches};
+use crate::telemetry::{AccessLog, Audit, LineWriter, Metrics};
+use crate::upstream::Upstreams;
+use crate::wire::RequestIds;
+
+/// Logins that may wait for a hash to be computed.
+const HASH_QUEUE: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) shared: Arc<Shared>,
+    pub(super) admin: Arc<AdminState>,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) permits: Arc<Permits>,
+    pub(super) logs: Vec<LineWriter>,
+    access: LineWriter,
+    tls: Arc<Tls>,
+    limits: Arc<Limits>,
+    touches: Option<Touches>,
+    users: Option<(String, Arc<LocalUsers>)>,
+}
+
+pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built> {
+    let metrics = Arc::new(Metrics::new());
+    let access = LineWriter::open(&settings.log.access).context("cannot open the access log")?;
+    let audit_lines = LineWriter::open(&settings.log.audit).context("cannot open the audit log")?;
+    metrics.watch_log("access", &access);
+    metrics.watch_log("audit", &audit_lines);
+    let audit = Audit::new(audit_lines.clone(), clock.clone());
+    let keyring = Arc::new(
+        Keyring::new(settings.secrets.clone()).context("the session secrets cannot be used")?,
+    );
+    let store = open_store(&settings.store)?;
+    let (sessions, touches) = Sessions::new(Parts {
+        store: store.clone(),
+        keyring: keyring.clone(),
+        settings: settings.session.clone(),
+        clock: clock.clone(),
+        audit: audit.clone(),
+        metrics: metrics.clone(),
+        background: Handle::current(),
+    });
+    let users = local_users(settings, clock)?;
+    let portal = Arc::new(Portal {
+        sessions: sessions.clone(),
+        keyring,
+        audit: audit.clone(),
+        metrics: metrics.clone(),
+        pages: Pages::new(),
+        provider: users.clone().map(|(id, method)| Provider {
+            id,
+            method: method as Arc<dyn LoginMethod>,
+        }),
+        browser_cookie: browser_cookie(&settings.session.cookie)?,
+    });
+    let tls = Arc::new(Tls::new(certificates(settings, clock)?)?);
+    let shared = share(settings, clock, (portal, audit, metrics.clone()))?;
+    Ok(Built {
+        shared: Arc::new(shared),
+        admin: Arc::new(AdminState::new(metrics, store)),
+        draining: Arc::default(),
+        permits: Arc::default(),
+        logs: vec![access.clone(), audit_lines],
+        access,
+        tls,
+        limits: Arc::new(settings.limits.clone()),
+        touches: Some(touches),
+        users,
+    })
+}
+
+fn share(
+    settings: &Settings,
+    clock: &Clock,
+    (portal, audit, metrics): (Arc<Portal>, Audit, Arc<Metrics>),
+) -> anyhow::Result<Shared> {
+    let routes = RouteTable::new(settings.routes.clone())?;
+    let route_metrics: HashMap<_, _> = routes
+        .iter()
+        .map(|route| (route.id.clone(), metrics.route(&route.id)))
+        .collect();
+    let stripped = Arc::new(Stripped::new(&settings.identity));
+    let hsts = (settings.tls.hsts_max_age > 0)
+        .then(|| HeaderValue::try_from(format!("max-age={}", settings.tls.hsts_max_age)))
+        .transpose()?;
+    Ok(Shared {
+        clock: clock.clone(),
+        routes,
+        route_metrics,
+        sessions: portal.sessions.clone(),
+        cookie_names: portal.cookie_names(),
+        portal,
+        layout: settings.identity.clone(),
+        trailers: stripped.trailer_filter(),
+        stripped,
+        forwarding: settings.forwarding,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        hsts,
+        body_patience: settings.limits.body_idle_timeout,
+        audit,
+        metrics,
+        ids: RequestIds::default(),
+    })
+}
+
+/// Beside the session's own cookie, for one host alone.
+fn browser_cookie(session: &CookieName) -> anyhow::Result<CookieName> {
+    let name = session.as_str();
+    let base = name
+        .strip_prefix("__Host-")
+        .or_else(|| name.strip_prefix("__Secure-"))
+        .unwrap_or(name);
+    CookieName::new(&format!("{base}-browser"), None)
+        .context("the name of the session cookie is too long")
+}
+
+fn open_store(settings: &StoreSettings) -> anyhow::Result<Arc<dyn SessionStore>> {
+    Ok(match settings {
+        StoreSettings::Memory => Arc::new(Memory::new()),
+        StoreSettings::Embedded { path } => {
+            let store = Embedded::open(path);
+            Arc::new(
+                store
+                    .with_context(|| format!("cannot open the session store {}", path.display()))?,
+            )
+        }
+    })
+}
+
+fn local_users(
+    settings: &Settings,
+    clock: &Clock,
+) -> anyhow::Result<Option<(String, Arc<LocalUsers>)>> {
+    let Some(provider) = settings.providers.first() else {
+        return Ok(None);
+    };
+    let Kind::Local(local) = &provider.kind;
+    let hasher = Hasher::new(Hasher::default_threads(), HASH_QUEUE)
+        .context("cannot start the hashing threads")?;
+    let id = provider.id.clone();
+    let users = LocalUsers::new(id.clone(), local.clone(), Arc::new(hasher), clock.clone())?;
+    Ok(Some((id, Arc::new(users))))
+}
+
+fn certificates(settings: &Settings, clock: &Clock) -> anyhow::Result<Certificates> {
+    match &settings.tls.source {
+        CertificateSource::Files(files) => Ok(Certificates::load(files, clock.now())?),
+        CertificateSource::LocalAuthority(folder) => {
+            let authority = Authority::open_or_create(folder, clock.now())?;
+            let files = CertificateFiles {
+                cert: folder.join("site.pem"),
+                key: folder.join("site.key"),
+            };
+            authority.issue_files(&files, &settings.hosts(), clock.now())?;
+            Ok(Certificates::load(&[(files.cert, files.key)], clock.now())?)
+        }
+    }
+}
+
+impl Built {
+    pub(super) fn worker(
+        &self,
+        index: usize,
+        settings: &Settings,
+        phases: watch::Receiver<Phase>,
+    ) -> Worker {
+        let watch = Watch::default();
+        Worker {
+            index,
+            listener: Listener {
+                tls: self.tls.clone(),
+                limits: self.limits.clone(),
+                watch: watch.clone(),
+                permits: self.permits.clone(),
+                draining: self.draining.clone(),
+                metrics: self.shared.metrics.clone(),
+            },
+            pipeline: Pipeline {
+                shared: self.shared.clone(),
+                upstreams: Arc::new(Upstreams::new(&settings.upstreams, &watch)),
+                access: Arc::new(AccessLog::new(
+                    self.access.clone(),
+                    settings.log.access_format,
+                )),
+            },
+            phases,
+        }
+    }
+
+    /// Ends when the process stops, after it has saved what is left.
+    pub(super) fn spawn_upkeep(
+        &mut self,
+        control: &Runtime,
+        mut phases: watch::Receiver<Phase>,
+    ) -> JoinHandle<()> {
+        let sessions = self.shared.sessions.clone();
+        if let Some((id, users)) = self.users.clone() {
+            control.spawn(follow_users(sessions.clone(), id, users, phases.clone()));
+        }
+        let touches = self.touches.take();
+        control.spawn(async move {
+            let Some(mut touches) = touches else { return };
+            tokio::select! {
+                () = sessions.clone().run_upkeep(&mut touches) => {}
+                stop = phases.wait_for(|phase| *phase == Phase::Stop) => drop(stop),
+            }
+            sessions.save_activity(&mut touches).await;
+        })
+    }
+
+    pub(super) fn serve_plaintext(
+        &self,
+        control: &Runtime,
+        sockets: Vec<TcpListener>,
+        https: &[SocketAddr],
+        phases: watch::Receiver<Phase>,
+    ) -> anyhow::Result<()> {
+        let _entered = control.enter();
+        let shared = self.shared.clone();
+        let plaintext = Arc::new(Plaintext {
+            https_port: https.first().map_or(443, SocketAddr::port),
+            serves: Box::new(move |host| shared.routes.serves(host)),
+            limits: (*self.limits).clone(),
+        });
+        for socket in sockets {
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            let serving = serve_plaintext(socket, plaintext.clone(), self.permits.clone());
+            control.spawn(while_serving(serving, phases.clone()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn serve_admin(
+        &self,
+        control: &Runtime,
+        socket: Option<TcpListener>,
+        mut phases: watch::Receiver<Phase>,
+    ) -> anyhow::Result<()> {
+        let Some(socket) = socket else { return Ok(()) };
+        let _entered = control.enter();
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        // It answers until the very end: whoever asks is to see that we drain.
+        let stopped = async move { drop(phases.wait_for(|phase| *phase == Phase::Stop).await) };
+        control.spawn(admin::serve(socket, self.admin.clone(), stopped));
+        Ok(())
+    }
+}
+
+async fn while_serving(work: impl Future<Output = ()>, mut phases: watch::Receiver<Phase>) {
+    tokio::select! {
+        () = work => {}
+        over = phases.wait_for(|phase| *phase != Phase::Serve) => drop(over),
+    }
+}
+
+/// Ends the sessions of users who were removed or whose password was changed (R5).
+async fn follow_users(
+    sessions: Arc<Sessions>,
+    provider: String,
+    users: Arc<LocalUsers>,
+    phases: watch::Receiver<Phase>,
+) {
+    let follow = async {
+        let mut looks = tokio::time::interval(std::time::Duration::from_secs(1));
+        loop {
+            looks.tick().await;
+            for id in users.changes() {
+                let subject = Subject {
+                    provider: provider.clone(),
+                    id,
+                };
+                if let Err(error) = sessions.end_all_of(&subject, EndReason::UserChanged).await {
+                    tracing::error!(%subject, %error, "the sessions of a changed user could not be ended");
+                }
+            }
+        }
+    };
+    while_serving(follow, phases).await;
+}

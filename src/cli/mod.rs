@@ -1,0 +1,191 @@
+//! The command line. Exit codes: 0 it worked, 1 it did not, 2 it was asked for something that does not exist.
+
+pub mod cert;
+pub mod user;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::clock::Clock;
+use crate::config::{self, CertificateSource, ConfigErrors, Missing, Settings};
+use crate::login::Kind;
+use crate::{app, demo, telemetry};
+
+const EXAMPLES: &str = "Examples:
+  doorward demo                       try it: a sample app, a user and a password, nothing to prepare
+  doorward cert                       a local authority and a certificate for the hosts in config.toml
+  doorward user add alice             a user who may log in (asks for a password)
+  doorward check                      every mistake in config.toml, with its place
+  doorward run --config site.toml     serve";
+
+/// A reverse proxy that owns the session: TLS, login and identity in front of apps that have none.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a local certificate authority, and a certificate for the hosts of the routes
+    Cert(ConfigFile),
+    /// Read the configuration and report every mistake; nothing is started
+    Check(ConfigFile),
+    /// Serve a sample app, ready to log in to; nothing to prepare
+    Demo(demo::Options),
+    /// Serve
+    Run(ConfigFile),
+    /// Manage local users
+    User(UserArgs),
+}
+
+#[derive(Args, Debug)]
+struct ConfigFile {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "config.toml")]
+    config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct UserArgs {
+    /// The configuration that names the users file
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "config.toml",
+        global = true
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: user::UserCommand,
+}
+
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Cert(file) => make_certificate(&file.config),
+        Command::Check(file) => check(&file.config),
+        Command::Demo(options) => demo::run(&options),
+        Command::Run(file) => serve(&file.config),
+        Command::User(user) => {
+            let settings = config::load(&user.config, Missing::Tolerated)?;
+            user::run(&user.command, &users_file(&settings)?)
+        }
+    }
+}
+
+fn serve(file: &Path) -> anyhow::Result<()> {
+    let settings = config::load(file, Missing::Refused)?;
+    let _diagnostics = telemetry::init(&settings.log.level)?;
+    let running = app::start(settings, Clock::system())?;
+    for addr in &running.https {
+        tracing::info!(%addr, "serving https");
+    }
+    for addr in &running.http {
+        tracing::info!(%addr, "redirecting http to https");
+    }
+    if let Some(addr) = running.admin {
+        tracing::info!(%addr, "health and metrics");
+    }
+    app::run_until_signalled(running)
+}
+
+fn check(file: &Path) -> anyhow::Result<()> {
+    let settings = config::load(file, Missing::Refused)?;
+    say(&format!(
+        "{}: good, {} routes to {} apps\n",
+        file.display(),
+        settings.routes.len(),
+        settings.upstreams.len(),
+    ))
+}
+
+fn make_certificate(file: &Path) -> anyhow::Result<()> {
+    let settings = config::load(file, Missing::Tolerated)?;
+    let beside = file.parent().unwrap_or(Path::new(".")).join("certs");
+    let (folder, cert, key) = match &settings.tls.source {
+        CertificateSource::LocalAuthority(folder) => (
+            folder.clone(),
+            folder.join("site.pem"),
+            folder.join("site.key"),
+        ),
+        CertificateSource::Files(files) => match files.first() {
+            Some((cert, key)) => (
+                cert.parent().unwrap_or(&beside).to_owned(),
+                cert.clone(),
+                key.clone(),
+            ),
+            None => (
+                beside.clone(),
+                beside.join("site.pem"),
+                beside.join("site.key"),
+            ),
+        },
+    };
+    cert::run(&cert::CertPlan {
+        folder,
+        cert,
+        key,
+        hosts: settings.hosts(),
+    })
+}
+
+fn users_file(settings: &Settings) -> anyhow::Result<PathBuf> {
+    let provider = settings
+        .providers
+        .first()
+        .context("the configuration has no [[provider]] of type \"local\"")?;
+    let Kind::Local(local) = &provider.kind;
+    Ok(local.users.clone())
+}
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "help goes to standard output, misuse to standard error"
+)]
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().ansi().to_string();
+    if error.use_stderr() {
+        anstream::eprint!("{text}");
+        ExitCode::from(2)
+    } else {
+        anstream::print!("{text}");
+        ExitCode::SUCCESS
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "this is where a command says why it failed"
+)]
+fn report(error: &anyhow::Error) {
+    match error.downcast_ref::<ConfigErrors>() {
+        Some(errors) => anstream::eprintln!("{}", errors.styled()),
+        None => anstream::eprintln!("error: {error:#}"),
+    }
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to the terminal")
+}

@@ -1,0 +1,104 @@
+//! From one TOML file to [`Settings`], or every error in it, each with its place. The only TOML of the crate besides
+//! the users file; it knows every area's settings and no area knows it.
+
+mod diagnostics;
+mod reader;
+mod sections;
+
+pub use diagnostics::{ConfigError, ConfigErrors, MINIMAL};
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+use crate::identity::{Forwarding, HeaderLayout};
+use crate::routing::Route;
+use crate::secret::Secret;
+use crate::{edge, login, session, telemetry, upstream};
+
+/// A whole configuration, ready to build from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it came from; relative paths in it start at its folder.
+    pub file: PathBuf,
+    pub listen: Vec<SocketAddr>,
+    pub http_listen: Vec<SocketAddr>,
+    pub admin_listen: Option<SocketAddr>,
+    pub trusted_proxies: Vec<IpNet>,
+    /// Never 0: `0` in the file is one per core here.
+    pub workers: usize,
+    pub limits: edge::Limits,
+    pub tls: TlsSettings,
+    pub session: session::Settings,
+    /// Newest first.
+    pub secrets: Vec<Secret>,
+    pub store: StoreSettings,
+    pub identity: HeaderLayout,
+    pub forwarding: Forwarding,
+    pub providers: Vec<login::Settings>,
+    pub upstreams: Vec<upstream::Target>,
+    pub routes: Vec<Route>,
+    pub log: telemetry::Settings,
+}
+
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    pub source: CertificateSource,
+    /// `Strict-Transport-Security`, in seconds; 0: not sent.
+    pub hsts_max_age: u64,
+}
+
+#[derive(Clone, Debug)]
+pub enum CertificateSource {
+    /// PEM files: (certificate chain, key). Chosen by SNI; the first one serves clients that send none.
+    Files(Vec<(PathBuf, PathBuf)>),
+    /// A local authority in this folder signs a certificate for the routes' hosts: for development.
+    LocalAuthority(PathBuf),
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum StoreSettings {
+    Embedded { path: PathBuf },
+    Memory,
+}
+
+/// What to do about files that the configuration names and that are not there yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Missing {
+    Refused,
+    /// For commands that are about to make them.
+    Tolerated,
+}
+
+impl Settings {
+    /// Every host that a route names, `*.` wildcards included, each once.
+    pub fn hosts(&self) -> Vec<String> {
+        let hosts: BTreeSet<String> = self
+            .routes
+            .iter()
+            .map(|route| route.host.to_string())
+            .collect();
+        hosts.into_iter().collect()
+    }
+}
+
+/// Reads a configuration file. Nothing is started and nothing is written, but for a session secret at its default
+/// place, which is made where there is none.
+pub fn load(file: &Path, missing: Missing) -> Result<Settings, ConfigErrors> {
+    let text =
+        std::fs::read_to_string(file).map_err(|error| ConfigErrors::unreadable(file, &error))?;
+    sections::resolve(file, &text, missing)
+}
+
+/// As [`load`], from text; `file` is used for messages and relative paths.
+pub fn parse(file: &Path, text: &str, missing: Missing) -> Result<Settings, ConfigErrors> {
+    sections::resolve(file, text, missing)
+}
+
+/// Every key that a file may hold, as `section.key`, and `section.table.*` where the names within are free. The
+/// reader itself is asked, so this cannot fall behind it.
+pub fn known_keys() -> BTreeSet<String> {
+    sections::known_keys()
+}

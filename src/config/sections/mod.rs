@@ -1,0 +1,131 @@
+//! From a parsed file to [`Settings`]: one function per section, in the order of the file. Each reads all of its
+//! section before any verdict, so that one run shows every error.
+
+mod headers;
+mod identity;
+mod limits;
+mod log;
+mod provider;
+mod route;
+mod route_access;
+mod route_traffic;
+mod server;
+mod session;
+mod session_key;
+mod store;
+mod tls;
+mod upstream;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::{Missing, Settings};
+use toml::de::DeTable;
+
+use super::diagnostics::ConfigErrors;
+use super::reader::{Report, Section, Value};
+use crate::session as sessions;
+
+pub(super) fn resolve(file: &Path, text: &str, missing: Missing) -> Result<Settings, ConfigErrors> {
+    let report = Report::new(file, text, missing);
+    let settings = read(&report, file);
+    report.conclude(settings)
+}
+
+/// Every key that a file may hold, as `section.key`; `section.table.*` where names are free.
+pub(super) fn known_keys() -> BTreeSet<String> {
+    // One of each kind that is read only where it is there.
+    const SHAPE: &str = "
+        [tls]
+        certificates = [{}]
+        [session]
+        secrets = [{}]
+        [identity]
+        headers = {}
+        [[provider]]
+        [[route]]
+        access = {}
+        upstream = {}";
+    let report = Report::new(Path::new(""), SHAPE, Missing::Refused);
+    read(&report, Path::new(""));
+    report.into_known()
+}
+
+/// `None` where a part is missing that nothing can stand in for; that has been reported then.
+fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
+    let text = report.legible();
+    let (tree, _noted) = DeTable::parse_recoverable(&text);
+    let root = Section::root(report, tree.get_ref());
+    let server = server::read(root.section("server"));
+    let limits = limits::read(root.section("limits"));
+    let tls = tls::read(root.section("tls"));
+    let session = session::read(root.section("session"));
+    let store = store::read(root.section("store"));
+    let identity = identity::read(root.section("identity"));
+    let providers = provider::read(root.sections("provider"));
+    let routing = route::read(root.sections("route"), &session, &identity);
+    route::judge_together(&root, &routing, &providers);
+    let log = log::read(root.section("log"));
+    root.finish();
+
+    let settings = Settings {
+        file: file.to_owned(),
+        listen: server.listen,
+        http_listen: server.http_listen,
+        admin_listen: server.admin_listen,
+        trusted_proxies: server.trusted_proxies,
+        workers: server.workers,
+        limits,
+        tls: tls?,
+        session: sessions::Settings {
+            store_timeout: store.timeout,
+            ..session.settings
+        },
+        secrets: Vec::new(),
+        store: store.settings,
+        identity: identity.layout,
+        forwarding: server.forwarding,
+        providers: providers
+            .into_iter()
+            .map(|provider| provider.settings)
+            .collect(),
+        upstreams: routing.upstreams,
+        routes: routing
+            .routes
+            .into_iter()
+            .map(|placed| placed.route)
+            .collect(),
+        log,
+    };
+    // Last, because the default key is made where there is none: nothing is written for a file with errors.
+    let secrets = match session.secrets {
+        Some(secrets) => secrets,
+        None if report.is_clean() => {
+            vec![session_key::default_secret(&session.section, &settings)?]
+        }
+        None => return None,
+    };
+    Some(Settings {
+        secrets,
+        ..settings
+    })
+}
+
+/// Reports a file that cannot be opened; `help` says how to come by one.
+fn check_readable(value: &Value<'_>, path: &Path, help: &str) {
+    let opened = File::open(path).and_then(|file| file.metadata());
+    let trouble = match opened {
+        Ok(data) if data.is_dir() => "it is a folder".to_owned(),
+        Ok(_) => return,
+        Err(error) if error.kind() == ErrorKind::NotFound && value.report().tolerates_missing() => {
+            return;
+        }
+        Err(error) => error.to_string(),
+    };
+    value
+        .wrong(format!("{} cannot be read: {trouble}", path.display()))
+        .help(help)
+        .push();
+}

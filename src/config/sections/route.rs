@@ -1,0 +1,328 @@
+//! `[[route]]`: what it matches. Who may pass is in `route_access`, how requests are sent on in
+//! `route_traffic`.
+
+use std::ops::Range;
+
+use http::Method;
+
+use super::headers::{self, Side};
+use super::identity::Identity;
+use super::provider::Providers;
+use super::route_access::{access, check_cookie_domain};
+use super::route_traffic as traffic;
+use super::session::Session;
+use super::upstream::Upstreams;
+use crate::config::reader::{Report, Section, Value, quoted, show_duration};
+use crate::routing::{Access, HostPattern, Oddity, Route};
+use crate::upstream::Target;
+
+#[derive(Debug, Default)]
+pub(super) struct Routing {
+    pub(super) routes: Vec<Placed>,
+    pub(super) upstreams: Vec<Target>,
+    /// Whether there are any, readable or not.
+    any: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) route: Route,
+    header: Range<usize>,
+    access: Range<usize>,
+}
+
+/// What a route is measured against.
+struct Around<'s, 'a> {
+    session: &'s Session<'a>,
+    identity: &'s Identity,
+}
+
+pub(super) fn read(
+    sections: Vec<Section<'_>>,
+    session: &Session<'_>,
+    identity: &Identity,
+) -> Routing {
+    let around = Around { session, identity };
+    let any = !sections.is_empty();
+    let mut upstreams = Upstreams::default();
+    let routes = sections
+        .into_iter()
+        .filter_map(|section| route(section, &around, &mut upstreams))
+        .collect();
+    Routing {
+        routes,
+        upstreams: upstreams.into_targets(),
+        any,
+    }
+}
+
+/// What no route shows alone: two that nothing tells apart, users without a way to log in, nothing served at all.
+pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &Providers) {
+    if !routing.any {
+        let help = "add one: `[[route]]` with `host`, `access` and `upstream`";
+        root.missing("route", "no route is given, so nothing would be served")
+            .help(help)
+            .push();
+    }
+    let report = root.report();
+    for (index, later) in routing.routes.iter().enumerate() {
+        let mut earlier = routing.routes.iter().take(index);
+        if let Some(first) = earlier.find(|first| overlap(&first.route, &later.route)) {
+            refuse_twin(report, first, later);
+        }
+    }
+    let guarded = routing
+        .routes
+        .iter()
+        .find(|placed| placed.route.access != Access::Public);
+    if let (Some(guarded), false) = (guarded, providers.any) {
+        let line = report.line(&guarded.access);
+        let message =
+            format!("the route on line {line} needs a user, and there is no way to log in");
+        let complaint = root
+            .missing("provider", &message)
+            .other(guarded.access.clone(), "nobody could pass");
+        complaint.help("add `[[provider]]` with `id = \"local\"`, `type = \"local\"` and `users = \"users.toml\"`").push();
+    }
+}
+
+fn overlap(a: &Route, b: &Route) -> bool {
+    let methods = match (a.methods.is_empty(), b.methods.is_empty()) {
+        (true, true) => true,
+        (false, false) => a.methods.iter().any(|method| b.methods.contains(method)),
+        _ => false,
+    };
+    methods && a.host == b.host && a.path == b.path
+}
+
+fn refuse_twin(report: &Report<'_>, first: &Placed, later: &Placed) {
+    let line = report.line(&first.header);
+    let message = format!(
+        "nothing tells it apart from the route on line {line}: both are {}",
+        later.route.id
+    );
+    let complaint = report.complaint(later.header.clone(), "route", message);
+    complaint
+        .other(first.header.clone(), "the same host and path")
+        .help("change host or path, or give each its `methods`")
+        .push();
+}
+
+fn route(
+    section: Section<'_>,
+    around: &Around<'_, '_>,
+    upstreams: &mut Upstreams,
+) -> Option<Placed> {
+    let host = section.required("host", "host = \"wiki.example.com\"");
+    let pattern = host.as_ref().and_then(host_pattern);
+    let path = section
+        .value("path")
+        .map_or_else(|| Some("/".to_owned()), |value| route_path(&value));
+    let methods: Vec<_> = section
+        .strings("methods")
+        .iter()
+        .filter_map(|(text, value)| method(text, value))
+        .collect();
+    let access_value = section.required("access", "access = \"user\"");
+    let access = access_value.as_ref().and_then(access);
+    if let (Some(host), Some(pattern), Some(access)) = (&host, &pattern, &access) {
+        check_cookie_domain(host, (pattern, access), around.session);
+    }
+    let upstream = section.required("upstream", "upstream = \"http://127.0.0.1:3000\"");
+    let upstream = upstream.and_then(|value| upstreams.add(&value));
+    let target = upstream.and_then(|index| upstreams.target(index));
+    let strip_prefix = traffic::strip_prefix(&section, path.as_deref().unwrap_or("/"));
+    let add_prefix = section
+        .value("add_prefix")
+        .and_then(|value| normal_path(&value))
+        .filter(|path| path != "/");
+    let send_host = traffic::send_host(&section, target);
+    let timeouts = traffic::timeouts(section.section("timeouts"));
+    let max_body = section.size_in("max_body", 0..=u64::MAX);
+    let activity = section.boolean("activity", true);
+    let idle_timeout = idle_timeout(&section, around.session);
+    let allow = section
+        .strings("allow_paths")
+        .iter()
+        .filter_map(|(_, value)| oddity(value))
+        .collect();
+    let request_headers = headers::edits(
+        section.section("request_headers"),
+        Side::Request,
+        around.identity,
+    );
+    let response_headers = headers::edits(
+        section.section("response_headers"),
+        Side::Response,
+        around.identity,
+    );
+    let header = section.place();
+    section.finish();
+    let (host, path) = (pattern?, path?);
+    let route = Route {
+        id: id(&host, &path, &methods),
+        host,
+        path,
+        methods,
+        access: access?,
+        upstream: upstream?,
+        allow,
+        idle_timeout,
+        activity,
+        strip_prefix,
+        add_prefix,
+        send_host,
+        timeouts,
+        max_body,
+        request_headers,
+        response_headers,
+    };
+    let access = access_value?.place();
+    Some(Placed {
+        route,
+        header,
+        access,
+    })
+}
+
+fn id(host: &HostPattern, path: &str, methods: &[Method]) -> String {
+    let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
+    let only = if methods.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", methods.join(","))
+    };
+    format!("{host}{path}{only}")
+}
+
+fn host_pattern(value: &Value<'_>) -> Option<HostPattern> {
+    let text = value.text()?;
+    let pattern = HostPattern::parse(text);
+    if pattern.is_none() {
+        let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let bare = bare.split(['/', ':']).next().unwrap_or_default();
+        let help = match HostPattern::parse(bare) {
+            Some(host) if bare != text => format!("write \"{host}\", without scheme, port or path"),
+            _ => "a name (\"wiki.example.com\"), an IP address, or \"*.example.com\" for all below it".to_owned(),
+        };
+        value
+            .wrong(format!("{} is not a host", quoted(text)))
+            .help(help)
+            .push();
+    }
+    pattern
+}
+
+fn route_path(value: &Value<'_>) -> Option<String> {
+    let path = normal_path(value)?;
+    if path.starts_with("/.doorward") {
+        let complaint =
+            value.wrong("everything below \"/.doorward\" is doorward's own, on every host");
+        complaint.help("choose another path").push();
+        return None;
+    }
+    Some(path)
+}
+
+/// A path as requests have it once they are normalised (R15); anything else would never match.
+pub(super) fn normal_path(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let whole = text == "/";
+    let odd = |b: u8| !(b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&b));
+    let trouble = if !text.starts_with('/') {
+        (
+            "does not begin with \"/\"",
+            format!("write {}", quoted(&format!("/{text}"))),
+        )
+    } else if text.contains("//") {
+        (
+            "has an empty segment (\"//\")",
+            format!("write {}", quoted(&squeezed(text))),
+        )
+    } else if text
+        .split('/')
+        .any(|segment| segment == "." || segment == "..")
+    {
+        (
+            "has a segment of dots",
+            "write the path that it leads to".to_owned(),
+        )
+    } else if text.contains('%') {
+        (
+            "has an escape (\"%\")",
+            "write a path of plain characters; routes match whole segments".to_owned(),
+        )
+    } else if text.bytes().any(odd) {
+        (
+            "has a character that no path holds unescaped",
+            "letters, digits and -._~!$&'()*+,;=:@".to_owned(),
+        )
+    } else if !whole && text.ends_with('/') {
+        (
+            "ends with \"/\"",
+            format!(
+                "write {}: it covers what is below it too",
+                quoted(text.trim_end_matches('/'))
+            ),
+        )
+    } else {
+        return Some(text.to_owned());
+    };
+    let (what, help) = trouble;
+    value
+        .wrong(format!("{} {what}", quoted(text)))
+        .help(help)
+        .push();
+    None
+}
+
+fn squeezed(path: &str) -> String {
+    let segments: Vec<_> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
+    format!("/{}", segments.join("/"))
+}
+
+fn method(text: &str, value: &Value<'_>) -> Option<Method> {
+    let method = Method::from_bytes(text.as_bytes()).ok();
+    let upper = text.to_ascii_uppercase();
+    if method.is_none() || upper != text {
+        let complaint = value.wrong(format!("{} is not a method", quoted(text)));
+        match Method::from_bytes(upper.as_bytes()) {
+            Ok(method) => complaint.help(format!("write \"{method}\"")).push(),
+            Err(_) => complaint.help("like \"GET\" or \"POST\"").push(),
+        }
+    }
+    method
+}
+
+fn idle_timeout(section: &Section<'_>, session: &Session<'_>) -> Option<std::time::Duration> {
+    let (length, value) = section.placed_duration("idle_timeout")?;
+    let longest = session.settings.idle_timeout;
+    if length > longest {
+        let (long, short) = (show_duration(length), show_duration(longest));
+        let help = "a route can end sessions earlier, never later";
+        match &session.idle_timeout {
+            Some(other) => {
+                let line = section.report().line(&other.place());
+                let complaint = value.wrong(format!(
+                    "{long} is longer than the session's own on line {line} ({short})"
+                ));
+                complaint
+                    .other(other.place(), "for every route")
+                    .help(help)
+                    .push();
+            }
+            None => value
+                .wrong(format!("{long} is longer than the session's own ({short})"))
+                .help(help)
+                .push(),
+        }
+    }
+    Some(length)
+}
+
+fn oddity(value: &Value<'_>) -> Option<Oddity> {
+    value.choice(&Oddity::ALL.map(|oddity| (oddity.name(), oddity)))
+}

@@ -1,0 +1,83 @@
+//! Who may pass a route.
+
+use std::collections::BTreeSet;
+
+use super::session::Session;
+use crate::config::reader::{Value, nearest, quoted};
+use crate::routing::{Access, HostPattern};
+
+pub(super) fn access(value: &Value<'_>) -> Option<Access> {
+    const HELP: &str = "\"public\" (anybody), \"user\" (anybody who is logged in) or \
+                        { users = [\"alice\"], groups = [\"staff\"] }";
+    if value.as_table().is_some() {
+        let section = value.section()?;
+        let names = |key| {
+            section
+                .strings(key)
+                .into_iter()
+                .map(|(text, _)| text.to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        let (users, groups) = (names("users"), names("groups"));
+        let given = section.value("users").is_some() || section.value("groups").is_some();
+        // Where other keys stand there instead, they are reported as unknown, and that is enough.
+        if users.is_empty() && groups.is_empty() && (given || section.is_empty()) {
+            value
+                .wrong("names nobody, so nobody could pass")
+                .help(HELP)
+                .push();
+        }
+        section.finish();
+        return Some(Access::Only { users, groups });
+    }
+    match value.as_text() {
+        Some("public") => Some(Access::Public),
+        Some("user") => Some(Access::User),
+        Some(text) => {
+            let complaint = value.wrong(format!("{} is not a rule of access", quoted(text)));
+            match nearest(text, ["public", "user"]) {
+                Some(meant) => complaint
+                    .help(format!("did you mean \"{meant}\"? Known are {HELP}"))
+                    .push(),
+                None => complaint.help(format!("known are {HELP}")).push(),
+            }
+            None
+        }
+        None => {
+            value
+                .wrong("expected \"public\", \"user\" or a table")
+                .help(HELP)
+                .push();
+            None
+        }
+    }
+}
+
+/// Browsers drop a cookie for a domain that the host is not below: a login there would never end.
+pub(super) fn check_cookie_domain(
+    value: &Value<'_>,
+    (host, access): (&HostPattern, &Access),
+    session: &Session<'_>,
+) {
+    let Some((domain, place)) = &session.domain else {
+        return;
+    };
+    let domain = domain.to_ascii_lowercase();
+    let (HostPattern::Exact(name) | HostPattern::Wildcard(name)) = host;
+    let below = name
+        .strip_suffix(&domain)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    if !below && *access != Access::Public {
+        let line = value.report().line(&place.place());
+        let complaint = value.wrong(format!(
+            "is not below the cookie's `domain` on line {line}, {}",
+            quoted(&domain)
+        ));
+        let help =
+            "browsers would not send the session here; use a host below it, or leave `domain` out";
+        complaint
+            .other(place.place(), "where the session cookie goes")
+            .help(help)
+            .push();
+    }
+}

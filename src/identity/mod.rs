@@ -1,0 +1,46 @@
+//! Who a session belongs to, and how upstreams are told. It knows no session and no login.
+
+mod headers;
+
+pub use headers::{FoldedNames, HeaderLayout, IdentityHeaders, Preset, fold_eq, strip};
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Who is logged in: a provider's id and that provider's stable name for the user.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Subject {
+    pub provider: String,
+    pub id: String,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.provider, self.id)
+    }
+}
+
+/// What a provider vouched for when the user logged in.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Identity {
+    pub subject: Subject,
+    /// The name the user logs in with; what upstreams know the user by.
+    pub user: String,
+    /// The name a person would read.
+    pub name: Option<String>,
+    pub email: Option<String>,
+    pub groups: Vec<String>,
+}
+
+/// How an upstream learns what the client asked for, and from where.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Forwarding {
+    /// Both of the others.
+    #[default]
+    Both,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `X-Forwarded-For`, `-Host` and `-Proto`.
+    XForwarded,
+}

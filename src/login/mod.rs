@@ -1,0 +1,83 @@
+//! Proving who you are. A method returns a [`Step`], never a response; it knows no session.
+
+mod editing;
+mod hashing;
+mod password;
+mod pending;
+mod roster;
+mod rules;
+mod throttle;
+mod users;
+
+pub use editing::NewUser;
+pub use hashing::{Hasher, HashingError};
+pub use password::LocalUsers;
+pub use pending::{Browser, Opening, PendingError, PendingLogin};
+pub use rules::{NewPassword, PasswordRefused};
+pub use throttle::{Attempt, Reservation, Throttle, Verdict};
+pub use users::{User, UserFile, UserFileError};
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::identity::Identity;
+use crate::secret::Secret;
+
+/// A way to log in, from `[[provider]]`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub id: String,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub enum Kind {
+    Local(LocalSettings),
+}
+
+#[derive(Clone, Debug)]
+pub struct LocalSettings {
+    pub users: PathBuf,
+    /// Wrong passwords per user, and per address, within `attempt_window`.
+    pub max_attempts: u32,
+    pub attempt_window: Duration,
+}
+
+/// What a login form carried.
+#[derive(Debug)]
+pub struct Credentials {
+    pub user: String,
+    pub password: Secret,
+    pub address: IpAddr,
+    /// This browser has logged this user in before: a stranger's guesses do not count against it.
+    pub known_browser: bool,
+}
+
+/// What a login method decided.
+#[derive(Debug)]
+pub enum Step {
+    Admit(Identity),
+    Refuse(Refusal),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Too much hashing is waiting already.
+    Busy,
+    /// Wrong user or wrong password; which one is not told.
+    Credentials,
+    TooManyAttempts {
+        retry_after: Duration,
+    },
+    /// The users file cannot be read.
+    Unavailable,
+}
+
+#[async_trait]
+pub trait LoginMethod: fmt::Debug + Send + Sync + 'static {
+    async fn log_in(&self, credentials: Credentials) -> Step;
+}

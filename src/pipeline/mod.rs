@@ -1,0 +1,111 @@
+//! The life of one request. Read [`Visit::handle`] first: it is the request, top to bottom.
+
+pub mod admit;
+mod body;
+mod forward;
+mod gate;
+pub mod hop;
+mod memo;
+pub mod path;
+mod refusal;
+mod trail;
+mod visit;
+
+pub use body::Body;
+pub use gate::{Decision, Passed, decide};
+pub use refusal::Refusal;
+pub use visit::Visit;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use ipnet::IpNet;
+
+use crate::clock::Clock;
+use crate::edge::{Connect, Peer};
+use crate::identity::{FoldedNames, Forwarding, HeaderLayout};
+use crate::portal::Portal;
+use crate::routing::RouteTable;
+use crate::session::Sessions;
+use crate::telemetry::{AccessLog, Audit, Metrics, RouteMetrics};
+use crate::upstream::{TrailerFilter, Upstreams};
+use crate::wire::RequestIds;
+
+/// One worker's pipeline: what all workers share, and what is this one's alone.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    pub shared: Arc<Shared>,
+    pub upstreams: Arc<Upstreams>,
+    pub access: Arc<AccessLog>,
+}
+
+/// What all workers share. Nothing in it is locked while a request with a known session passes.
+pub struct Shared {
+    pub clock: Clock,
+    pub routes: RouteTable,
+    /// By [`Route::id`](crate::routing::Route::id).
+    pub route_metrics: std::collections::HashMap<String, Arc<RouteMetrics>>,
+    pub sessions: Arc<Sessions>,
+    pub portal: Arc<Portal>,
+    pub layout: HeaderLayout,
+    pub stripped: Arc<Stripped>,
+    /// The cookies that are ours alone.
+    pub cookie_names: [String; 2],
+    pub forwarding: Forwarding,
+    pub trusted_proxies: Vec<IpNet>,
+    /// `Strict-Transport-Security`, where it is sent.
+    pub hsts: Option<HeaderValue>,
+    /// How long a client may send nothing in the middle of a body.
+    pub body_patience: Duration,
+    pub trailers: TrailerFilter,
+    pub audit: Audit,
+    pub metrics: Arc<Metrics>,
+    pub ids: RequestIds,
+}
+
+/// Fields that only we may set.
+#[derive(Debug)]
+pub struct Stripped {
+    pub identity: FoldedNames,
+    pub forwarding: FoldedNames,
+}
+
+impl Stripped {
+    pub fn new(layout: &HeaderLayout) -> Self {
+        Self {
+            identity: FoldedNames::identity(layout),
+            forwarding: FoldedNames::forwarding(),
+        }
+    }
+
+    /// What is taken out of trailers, which come when everything else has been sent on already.
+    pub fn trailer_filter(self: &Arc<Self>) -> TrailerFilter {
+        let stripped = self.clone();
+        Arc::new(move |trailers| forward::drop_forbidden_trailers(trailers, &stripped))
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("routes", &self.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn is_trusted(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_proxies.iter().any(|net| net.contains(&peer))
+    }
+}
+
+impl Connect for Pipeline {
+    type Handle = Visit;
+
+    fn connect(&self, peer: Peer) -> Visit {
+        Visit::new(self.clone(), peer)
+    }
+}

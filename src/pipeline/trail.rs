@@ -1,0 +1,67 @@
+//! What is remembered of a request for its line in the access log. Made only where such a log is kept.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Shared;
+use crate::routing::Route;
+use crate::session::LiveSession;
+use crate::telemetry::{AccessLine, AccessLog};
+use crate::upstream::UpstreamError;
+use crate::wire::RequestId;
+
+#[derive(Debug)]
+pub(super) struct Trail {
+    pub(super) log: Arc<AccessLog>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) began: Instant,
+    pub(super) id: RequestId,
+    pub(super) client: IpAddr,
+    pub(super) method: http::Method,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) http2: bool,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) status: u16,
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) session: Option<LiveSession>,
+    pub(super) upstream_error: Option<&'static str>,
+}
+
+impl Trail {
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    pub(super) fn failed(&mut self, error: &UpstreamError) {
+        self.upstream_error = Some(error.kind());
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let session = self.session.as_ref();
+        let sid = session.map(LiveSession::sid);
+        let identity = session.and_then(LiveSession::identity);
+        self.log.record(&AccessLine {
+            time: self.shared.clock.now(),
+            client: self.client,
+            user: identity.map(|identity| identity.user.as_str()),
+            sid: sid.as_ref().map(|sid| sid as &dyn std::fmt::Display),
+            method: self.method.as_str(),
+            host: &self.host,
+            path: &self.path,
+            status: self.status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration: self.began.elapsed(),
+            route: self.route.as_ref().map(|route| route.id.as_str()),
+            request: self.id,
+            protocol: if self.http2 { "h2" } else { "h1" },
+            upstream_error: self.upstream_error,
+        });
+    }
+}

@@ -1,0 +1,679 @@
+//! One connection's requests. [`Visit::answer`] is the list of steps that every request takes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::admit::{Admitted, admit};
+use super::body::Body;
+use super::forward::{self, Statement};
+use super::gate::{Decision, Passed, decide};
+use super::hop::strip_hop_by_hop;
+use super::memo::{HostMemo, Memo, SessionMemo};
+use super::path::{NormalPath, normalise, plain_view};
+use super::trail::Trail;
+use super::{Pipeline, Refusal};
+use crate::edge::{ClientAddr, Handle, Peer};
+use crate::identity::strip;
+use crate::portal::{Audience, Challenge, PortalRequest, is_same_origin};
+use crate::routing::{Access, HostRoutes, NoRoute, Route};
+use crate::session::{AuthError, Found, LiveSession, Presence, remove_cookies};
+use crate::telemetry::{AuditEvent, UpstreamFailure};
+use crate::upstream::{Patience, RequestBody, Tunnel, UploadLimits, UpstreamError, tunnel};
+use crate::wire::{RESERVED_PREFIX, RequestId};
+
+/// One client connection, as the pipeline sees it.
+#[derive(Debug)]
+pub struct Visit {
+    pipeline: Pipeline,
+    peer: Peer,
+    /// Whether the peer's own statements about the client are believed.
+    is_trusted: bool,
+    /// The peer's address, ready to be sent on.
+    x_forwarded_for: HeaderValue,
+    memo: Mutex<Memo>,
+}
+
+/// What the steps find out on their way, whether or not there is an answer at the end.
+#[derive(Debug, Default)]
+struct Notes {
+    route: Option<Arc<Route>>,
+    session: Option<LiveSession>,
+    /// The browser holds a session cookie that is good for nothing.
+    clear_cookie: bool,
+}
+
+/// What a request is, in few words, kept for when it has been sent on.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    audience: Audience,
+    upgrade: bool,
+    wants_trailers: bool,
+}
+
+impl Handle for Visit {
+    type Body = Body;
+
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let shared = &*self.pipeline.shared;
+        let audience = Audience::of_errors(request.method(), request.headers());
+        let is_head = request.method() == Method::HEAD;
+        let mut trail = self.begin_trail(&request);
+        let mut notes = Notes::default();
+        let mut response = match self.answer(request, &mut notes).await {
+            Ok(response) => response,
+            Err(refusal) => self.refuse(&refusal, audience, trail.as_deref_mut()),
+        };
+        self.keep_cookies(&mut response, &notes);
+        let status = response.status().as_u16();
+        match notes
+            .route
+            .as_ref()
+            .and_then(|route| shared.route_metrics.get(&route.id))
+        {
+            Some(metrics) => metrics.count(status),
+            None => shared.metrics.unrouted().count(status),
+        }
+        if let Some(trail) = &mut trail {
+            trail.status = status;
+            trail.route = notes.route;
+            trail.session = notes.session;
+        }
+        if is_head {
+            response = Body::without_content(response);
+        }
+        response.map(|body| body.followed_by(trail))
+    }
+}
+
+impl Visit {
+    pub(super) fn new(pipeline: Pipeline, peer: Peer) -> Self {
+        let ip = peer.addr.ip().to_canonical();
+        let is_trusted = pipeline.shared.is_trusted(ip);
+        let x_forwarded_for = ClientAddr::direct(ip).x_forwarded_for();
+        Self {
+            pipeline,
+            peer,
+            is_trusted,
+            x_forwarded_for,
+            memo: Mutex::default(),
+        }
+    }
+
+    /// The steps of a request, in the only order that is safe. Each either hands on or refuses.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        notes: &mut Notes,
+    ) -> Result<Response<Body>, Refusal> {
+        let shared = &*self.pipeline.shared;
+        let (mut parts, body) = request.into_parts();
+        let uri = parts.uri.clone();
+        let (host, kind) = self.admit(&parts, !body.is_end_stream())?;
+        let path = normalise(uri.path())?;
+        let routes = shared.routes.host(&host.host).ok_or(Refusal::NotFound)?;
+        let client = self.client(&parts.headers);
+        self.strip(&mut parts.headers, client.ip)?;
+        if is_reserved(path.as_str()) {
+            let asked = Asked {
+                uri: &uri,
+                path: &path,
+                host: &host,
+                client: client.ip,
+            };
+            return self.portal((parts, body), &asked, notes).await;
+        }
+        let route = find_route(routes, &parts.method, &path)?;
+        notes.route = Some(route.clone());
+        let presence = Presence {
+            idle_timeout: route.idle_timeout,
+            activity: route.activity,
+        };
+        notes.session = self
+            .session(&mut parts.headers, presence, notes, &route.access)
+            .await?;
+        let passed = match decide(&route.access, notes.session.clone()) {
+            Decision::Pass(passed) => passed,
+            Decision::NeedsLogin => return Ok(self.challenge(kind, &uri)),
+            Decision::Denied => return Err(self.deny(route, notes, client.ip)),
+        };
+        self.demand_own_socket(&parts.headers, kind, &host, route, client.ip)?;
+        let patience = patience(route);
+        let target = self
+            .pipeline
+            .upstreams
+            .target(route.upstream)
+            .ok_or(Refusal::NotFound)?;
+        if let Some(uri) = forward::target(&uri, path.into_text(), route) {
+            parts.uri = uri;
+        }
+        let (x_forwarded_for, forwarded) = self.on_behalf(&client, &host);
+        let statement = Statement {
+            route,
+            host: &host,
+            x_forwarded_for: &x_forwarded_for,
+            forwarded: &forwarded,
+            session: passed.session(),
+            wants_trailers: kind.wants_trailers,
+            upgrade: kind.upgrade,
+        };
+        forward::state(&mut parts, shared, &statement);
+        let request = Request::from_parts(parts, body);
+        let mut response = match kind.upgrade {
+            true => self.upgrade(request, route, patience, &passed).await?,
+            false => self.send(request, route, patience).await?,
+        };
+        forward::complete_response(response.headers_mut(), shared, route, target);
+        Ok(response)
+    }
+
+    /// Refuses what is ambiguous, and what this connection's certificate is not for.
+    fn admit(&self, parts: &Parts, has_body: bool) -> Result<(HostMemo, Kind), Refusal> {
+        let admitted = admit(parts, has_body)?;
+        let kind = Kind {
+            audience: Audience::of(&parts.method, &parts.headers),
+            upgrade: admitted.upgrade,
+            wants_trailers: parts
+                .headers
+                .get(header::TE)
+                .is_some_and(|te| te == "trailers"),
+        };
+        let host = self.host(&admitted, authority(parts));
+        match host.is_certified {
+            true => Ok((host, kind)),
+            false => Err(Refusal::Misdirected),
+        }
+    }
+
+    fn host(&self, admitted: &Admitted<'_>, authority: &str) -> HostMemo {
+        let mut memo = self.memo.lock();
+        if let Some(host) = memo
+            .host
+            .as_ref()
+            .filter(|host| host.authority == authority.as_bytes())
+        {
+            return host.clone();
+        }
+        let own = HeaderValue::from_str(authority);
+        let ip = ClientAddr::direct(self.peer.addr.ip());
+        let host = HostMemo {
+            authority: Bytes::copy_from_slice(authority.as_bytes()),
+            host: Arc::from(&*admitted.host),
+            port: admitted.port,
+            is_certified: self.peer.certificate.valid_for(&admitted.host),
+            // An authority that was admitted holds nothing that a header value may not.
+            x_forwarded_host: own.unwrap_or(HeaderValue::from_static("invalid")),
+            forwarded: ip.forwarded(authority, "https"),
+        };
+        memo.host = Some(host.clone());
+        host
+    }
+
+    fn client(&self, headers: &HeaderMap) -> ClientAddr {
+        let ip = self.peer.addr.ip();
+        match self.is_trusted {
+            true => ClientAddr::of(ip, headers, &self.pipeline.shared.trusted_proxies),
+            false => ClientAddr::direct(ip),
+        }
+    }
+
+    /// Takes out everything that only we may say (R13), and what was for us alone.
+    fn strip(&self, headers: &mut HeaderMap, client: IpAddr) -> Result<(), Refusal> {
+        const LOOP: usize = 5;
+        let shared = &*self.pipeline.shared;
+        strip_hop_by_hop(headers);
+        let via = headers.get_all(header::VIA).into_iter();
+        let ours = via
+            .filter(|via| via.as_bytes().ends_with(b" doorward"))
+            .count();
+        if ours >= LOOP {
+            return Err(Refusal::Loop);
+        }
+        if let Some(field) = strip(headers, &[&shared.stripped.identity]) {
+            let field = field.to_string();
+            shared.audit.record(&AuditEvent::IdentityHeaderStripped {
+                field,
+                address: client,
+            });
+        }
+        // What proxies say of each other is no attack: no word about it.
+        let _stripped = strip(headers, &[&shared.stripped.forwarding]);
+        headers.remove(header::EXPECT);
+        Ok(())
+    }
+
+    /// Finds the session that a request's cookie belongs to, and leaves in the request only the cookies of the app.
+    async fn session(
+        &self,
+        headers: &mut HeaderMap,
+        presence: Presence,
+        notes: &mut Notes,
+        access: &Access,
+    ) -> Result<Option<LiveSession>, Refusal> {
+        let shared = &*self.pipeline.shared;
+        if !headers.contains_key(header::COOKIE) {
+            return Ok(None);
+        }
+        if let Some(memo) = self.remembered(headers, presence) {
+            match memo.rest {
+                Some(rest) => headers.insert(header::COOKIE, rest),
+                None => headers.remove(header::COOKIE),
+            };
+            return Ok(Some(memo.session));
+        }
+        let before = headers.clone();
+        remove_cookies(headers, &shared.cookie_names);
+        match self.authenticate(&before, presence).await {
+            Ok(Some(session)) => {
+                let rest = headers
+                    .get(header::COOKIE)
+                    .map(|rest| HeaderValue::from_bytes(rest.as_bytes()));
+                let rest = rest.and_then(Result::ok);
+                self.memo.lock().session = SessionMemo::new(&before, session.clone(), rest);
+                Ok(Some(session))
+            }
+            Ok(None) | Err(AuthError::Idle) => Ok(None),
+            Err(AuthError::Ended | AuthError::Unknown) => {
+                notes.clear_cookie = true;
+                Ok(None)
+            }
+            // Nobody in particular may see what is public; nothing else opens while the store is silent (R7).
+            Err(AuthError::Store(_)) if *access == Access::Public => Ok(None),
+            Err(AuthError::Store(error)) => Err(Refusal::Store(error.to_string())),
+        }
+    }
+
+    fn remembered(&self, headers: &HeaderMap, presence: Presence) -> Option<SessionMemo> {
+        let memo = self.memo.lock();
+        let memo = memo.session.as_ref().filter(|memo| memo.is_of(headers))?;
+        let is_good = self
+            .pipeline
+            .shared
+            .sessions
+            .still_good(&memo.session, presence);
+        is_good.then(|| memo.clone())
+    }
+
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        presence: Presence,
+    ) -> Result<Option<LiveSession>, AuthError> {
+        let shared = &*self.pipeline.shared;
+        match shared.sessions.settings().cookie.find(headers) {
+            Found::None => Ok(None),
+            Found::One(cookie) => shared
+                .sessions
+                .authenticate(cookie, presence)
+                .await
+                .map(Some),
+            Found::Several(candidates) => {
+                let mut last = AuthError::Unknown;
+                for cookie in candidates.iter() {
+                    match shared.sessions.authenticate(cookie, presence).await {
+                        Ok(session) => return Ok(Some(session)),
+                        Err(error) => last = error,
+                    }
+                }
+                let address = self.peer.addr.ip();
+                shared.audit.record(&AuditEvent::CookieTossing { address });
+                Err(last)
+            }
+        }
+    }
+
+    async fn portal(
+        &self,
+        (mut parts, body): (Parts, Incoming),
+        asked: &Asked<'_>,
+        notes: &mut Notes,
+    ) -> Result<Response<Body>, Refusal> {
+        let shared = &*self.pipeline.shared;
+        if let Some(odd) = asked.path.oddities().iter().next() {
+            return Err(Refusal::Odd(odd));
+        }
+        // Our own pages do not keep a session alive, and must be seen while the store is silent.
+        let presence = Presence {
+            idle_timeout: None,
+            activity: false,
+        };
+        let before = parts.headers.clone();
+        notes.session = self
+            .session(&mut parts.headers, presence, notes, &Access::Public)
+            .await?;
+        // Other hosts of ours are reached at the port that this one was.
+        let serves = |host: &str, port| shared.routes.serves(host) && port == asked.host.port;
+        let portal_request = PortalRequest {
+            method: &parts.method,
+            place: asked
+                .path
+                .as_str()
+                .get(RESERVED_PREFIX.len()..)
+                .unwrap_or_default(),
+            query: asked.uri.query(),
+            headers: &before,
+            authority: std::str::from_utf8(&asked.host.authority).unwrap_or_default(),
+            host: &asked.host.host,
+            client: asked.client,
+            session: notes.session.as_ref(),
+            serves: &serves,
+        };
+        let mut page = shared.portal.handle(&portal_request, body).await?;
+        if page.headers().contains_key(header::SET_COOKIE) {
+            // What the page says about cookies is the last word.
+            (notes.clear_cookie, notes.session) = (false, None);
+        }
+        if let Some(hsts) = &shared.hsts {
+            page.headers_mut()
+                .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        Ok(page.map(Body::own))
+    }
+
+    fn challenge(&self, kind: Kind, uri: &Uri) -> Response<Body> {
+        let target = uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str);
+        let id = self.pipeline.shared.ids.next();
+        Challenge {
+            audience: kind.audience,
+            target,
+            id,
+        }
+        .respond()
+        .map(Body::own)
+    }
+
+    fn deny(&self, route: &Route, notes: &Notes, address: IpAddr) -> Refusal {
+        let session = notes.session.as_ref();
+        if let Some((session, identity)) = session.and_then(|s| Some((s, s.identity()?))) {
+            let (sid, user, route) = (
+                session.sid().to_string(),
+                identity.user.clone(),
+                route.id.clone(),
+            );
+            self.pipeline
+                .shared
+                .audit
+                .record(&AuditEvent::AccessDenied {
+                    sid,
+                    user,
+                    route,
+                    address,
+                });
+        }
+        Refusal::Denied
+    }
+
+    /// A WebSocket carries cookies from any page that opens it, and no later check: only our own pages may, where a
+    /// session counts.
+    fn demand_own_socket(
+        &self,
+        headers: &HeaderMap,
+        kind: Kind,
+        host: &HostMemo,
+        route: &Route,
+        address: IpAddr,
+    ) -> Result<(), Refusal> {
+        let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
+        let is_open = !kind.upgrade || route.access == Access::Public;
+        if is_open || is_same_origin(headers, authority) {
+            return Ok(());
+        }
+        let place = route.id.clone();
+        self.pipeline
+            .shared
+            .audit
+            .record(&AuditEvent::CrossSiteRefused { place, address });
+        Err(Refusal::Portal(crate::portal::PortalError::CrossSite))
+    }
+
+    fn on_behalf(&self, client: &ClientAddr, host: &HostMemo) -> (HeaderValue, HeaderValue) {
+        match self.is_trusted {
+            false => (self.x_forwarded_for.clone(), host.forwarded.clone()),
+            true => {
+                let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
+                (
+                    client.x_forwarded_for(),
+                    client.forwarded(authority, "https"),
+                )
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        request: Request<Incoming>,
+        route: &Route,
+        patience: Patience,
+    ) -> Result<Response<Body>, Refusal> {
+        let shared = &*self.pipeline.shared;
+        let (parts, incoming) = request.into_parts();
+        let body = match incoming.is_end_stream() {
+            true => RequestBody::Empty,
+            false => {
+                let limits = UploadLimits {
+                    max_bytes: route.max_body,
+                    patience: shared.body_patience,
+                    trailers: shared.trailers.clone(),
+                };
+                RequestBody::upload(incoming, limits, self.pipeline.upstreams.watch())?
+            }
+        };
+        let request = Request::from_parts(parts, body);
+        let mut response = self
+            .pipeline
+            .upstreams
+            .send(route.upstream, request, patience)
+            .await?;
+        forward::clean_response(response.headers_mut(), shared);
+        Ok(response.map(Body::proxied))
+    }
+
+    /// Sends a request that asks for a WebSocket. Where the app agrees, bytes go both ways until the session ends.
+    async fn upgrade(
+        &self,
+        mut request: Request<Incoming>,
+        route: &Route,
+        patience: Patience,
+        passed: &Passed,
+    ) -> Result<Response<Body>, Refusal> {
+        let shared = &*self.pipeline.shared;
+        let client = hyper::upgrade::on(&mut request);
+        let request = request.map(|_| RequestBody::Empty);
+        let mut response = self
+            .pipeline
+            .upstreams
+            .send_upgrade(route.upstream, request, patience)
+            .await?;
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        forward::clean_response(response.headers_mut(), shared);
+        if switched {
+            let upstream = hyper::upgrade::on(&mut response);
+            let ended = passed.session().map(LiveSession::ended);
+            let watch = self.pipeline.upstreams.watch().clone();
+            tokio::spawn(async move {
+                let until = async {
+                    match ended {
+                        Some(ended) => ended.await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tunnel(
+                    Tunnel {
+                        client,
+                        upstream,
+                        idle: patience.idle,
+                    },
+                    &watch,
+                    until,
+                )
+                .await;
+            });
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        Ok(response.map(Body::proxied))
+    }
+
+    /// Offers the token that replaces the request's, or takes away one that is good for nothing.
+    fn keep_cookies(&self, response: &mut Response<Body>, notes: &Notes) {
+        if let Some(renewal) = notes.session.as_ref().and_then(LiveSession::renewal) {
+            response
+                .headers_mut()
+                .append(header::SET_COOKIE, renewal.clone());
+        } else if notes.clear_cookie {
+            let cookie = self.pipeline.shared.sessions.settings().cookie.clear();
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        audience: Audience,
+        trail: Option<&mut Trail>,
+    ) -> Response<Body> {
+        let shared = &*self.pipeline.shared;
+        let id: RequestId = match &trail {
+            Some(trail) => trail.id,
+            None => shared.ids.next(),
+        };
+        if let Refusal::Upstream(error) = refusal {
+            if let Some(failure) = failure(error) {
+                shared.metrics.upstream_failed(failure);
+            }
+            if let Some(trail) = trail {
+                trail.failed(error);
+            }
+        }
+        if refusal.status().is_server_error() {
+            tracing::warn!(request = %id, error = %refusal, "a request got no answer");
+        } else {
+            tracing::debug!(request = %id, error = %refusal, "a request was refused");
+        }
+        let mut page = refusal.respond(audience, id, &shared.portal.pages);
+        if let Some(hsts) = &shared.hsts {
+            page.headers_mut()
+                .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        page.map(Body::own)
+    }
+
+    fn begin_trail(&self, request: &Request<Incoming>) -> Option<Box<Trail>> {
+        let access = &self.pipeline.access;
+        if !access.enabled() {
+            return None;
+        }
+        let headers = request.headers();
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let host = request
+            .uri()
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .or(host);
+        Some(Box::new(Trail {
+            log: access.clone(),
+            shared: self.pipeline.shared.clone(),
+            began: Instant::now(),
+            id: self.pipeline.shared.ids.next(),
+            client: self.client(request.headers()).ip,
+            method: request.method().clone(),
+            host: host.unwrap_or_default().to_owned(),
+            path: request.uri().path().to_owned(),
+            http2: request.version() == Version::HTTP_2,
+            bytes_in: request.body().size_hint().lower(),
+            bytes_out: 0,
+            status: 0,
+            route: None,
+            session: None,
+            upstream_error: None,
+        }))
+    }
+}
+
+/// A request to one of our own places.
+struct Asked<'a> {
+    uri: &'a Uri,
+    path: &'a NormalPath<'a>,
+    host: &'a HostMemo,
+    client: IpAddr,
+}
+
+/// Host and port as the client wrote them, of a request that was admitted.
+fn authority(parts: &Parts) -> &str {
+    let host = || {
+        parts
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+    };
+    match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => host().unwrap_or_default(),
+    }
+}
+
+fn is_reserved(path: &str) -> bool {
+    path.starts_with(RESERVED_PREFIX) || path == RESERVED_PREFIX.trim_end_matches('/')
+}
+
+/// The route that the path leads to, if the path holds nothing that the route does not allow. Where it allows something,
+/// the careless reading of the path must lead to the same route.
+fn find_route<'r>(
+    routes: &'r HostRoutes,
+    method: &Method,
+    path: &NormalPath<'_>,
+) -> Result<&'r Arc<Route>, Refusal> {
+    let find = |path: &str| {
+        routes
+            .find(method, path)
+            .map_err(|no_route| match no_route {
+                NoRoute::Method => Refusal::Method {
+                    allow: routes.methods(path),
+                },
+                NoRoute::NotFound => Refusal::NotFound,
+            })
+    };
+    let route = find(path.as_str())?;
+    let mut oddities = path.oddities().iter();
+    if let Some(odd) = oddities.find(|odd| !route.allow.contains(odd)) {
+        return Err(Refusal::Odd(odd));
+    }
+    if let Some(odd) = path.oddities().iter().next() {
+        let plain = plain_view(path.as_str());
+        if is_reserved(&plain) || !find(&plain).is_ok_and(|other| Arc::ptr_eq(other, route)) {
+            return Err(Refusal::Odd(odd));
+        }
+    }
+    Ok(route)
+}
+
+/// `None` where it is not the app's.
+fn failure(error: &UpstreamError) -> Option<UpstreamFailure> {
+    match error {
+        UpstreamError::BodyTooLarge | UpstreamError::ClientBody(_) => None,
+        UpstreamError::Connect(_) | UpstreamError::Exhausted(_) => Some(UpstreamFailure::Connect),
+        UpstreamError::Exchange(_) => Some(UpstreamFailure::Exchange),
+        UpstreamError::Timeout => Some(UpstreamFailure::Timeout),
+    }
+}
+
+fn patience(route: &Route) -> Patience {
+    Patience {
+        connect: route.timeouts.connect,
+        first_byte: route.timeouts.first_byte,
+        idle: route.timeouts.idle,
+    }
+}

@@ -1,0 +1,130 @@
+//! The endpoints that we serve ourselves, under one reserved prefix on every host. It may not know the apps.
+
+mod challenge;
+mod form;
+mod origin;
+mod pages;
+mod return_to;
+mod sign_in;
+mod sign_out;
+mod who;
+
+pub use challenge::{Audience, Challenge};
+pub use origin::is_same_origin;
+pub use pages::{ErrorView, LoginProblem, LoginView, Pages, SignedInView};
+pub use return_to::ReturnTo;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use hyper::body::Incoming;
+
+use crate::login::LoginMethod;
+use crate::secret::Keyring;
+use crate::session::{CookieName, LiveSession, Sessions};
+use crate::telemetry::{Audit, Metrics};
+use crate::wire::{Page, RESERVED_PREFIX};
+
+/// Everything that the endpoints need, shared by all workers.
+#[derive(Debug)]
+pub struct Portal {
+    pub sessions: Arc<Sessions>,
+    pub keyring: Arc<Keyring>,
+    pub audit: Audit,
+    pub metrics: Arc<Metrics>,
+    pub pages: Pages,
+    pub provider: Option<Provider>,
+    /// Recognises a browser before and after login; no session and no credential.
+    pub browser_cookie: CookieName,
+}
+
+/// The way to log in.
+#[derive(Debug)]
+pub struct Provider {
+    pub id: String,
+    pub method: Arc<dyn LoginMethod>,
+}
+
+/// A request to one of the endpoints.
+pub struct PortalRequest<'a> {
+    pub method: &'a Method,
+    /// What follows the reserved prefix.
+    pub place: &'a str,
+    pub query: Option<&'a str>,
+    pub headers: &'a HeaderMap,
+    /// As the client wrote it, with port.
+    pub authority: &'a str,
+    /// The same without port, in lower case.
+    pub host: &'a str,
+    pub client: IpAddr,
+    pub session: Option<&'a LiveSession>,
+    /// Whether a route serves this host, at this port.
+    pub serves: &'a (dyn Fn(&str, Option<u16>) -> bool + Sync),
+}
+
+impl fmt::Debug for PortalRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PortalRequest")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why an endpoint gives no page of its own.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PortalError {
+    #[error("the form could not be read: {0}")]
+    Body(String),
+    #[error("the form is too large")]
+    BodyTooLarge,
+    #[error("the request does not come from one of our pages")]
+    CrossSite,
+    #[error("the endpoint does not take this method")]
+    Method { allow: &'static str },
+    #[error("there is no such endpoint")]
+    NotFound,
+    #[error("the session store gives no answer: {0}")]
+    Store(String),
+}
+
+impl Portal {
+    pub async fn handle(
+        &self,
+        request: &PortalRequest<'_>,
+        body: Incoming,
+    ) -> Result<Page, PortalError> {
+        let is_read = matches!(*request.method, Method::GET | Method::HEAD);
+        match (request.place, is_read, request.method == Method::POST) {
+            ("login", true, _) => Ok(self.show_login(request)),
+            ("login", _, true) => self.log_in(request, body).await,
+            ("logout", true, _) => Ok(self.show_logout(request)),
+            ("logout", _, true) => self.log_out(request, body).await,
+            ("session", true, _) => Ok(self.who_am_i(request)),
+            ("login" | "logout", ..) => Err(PortalError::Method {
+                allow: "GET, HEAD, POST",
+            }),
+            ("session", ..) => Err(PortalError::Method { allow: "GET, HEAD" }),
+            _ => Err(PortalError::NotFound),
+        }
+    }
+
+    /// The cookies that are ours alone: no app sees them and no app sets them.
+    pub fn cookie_names(&self) -> [String; 2] {
+        let session = self.sessions.settings().cookie.as_str().to_owned();
+        [session, self.browser_cookie.as_str().to_owned()]
+    }
+}
+
+/// The address of an endpoint.
+fn place(name: &str) -> String {
+    format!("{RESERVED_PREFIX}{name}")
+}
+
+/// The login page that comes back to `return_to`.
+fn login_url(return_to: &str) -> String {
+    let query = url::form_urlencoded::byte_serialize(return_to.as_bytes());
+    let query: String = query.collect();
+    format!("{RESERVED_PREFIX}login?return_to={query}")
+}

@@ -1,0 +1,80 @@
+//! Whether a request was made by a page of the same origin: what browsers say of it themselves, in `Origin` and in
+//! fetch metadata. A client that says neither is no browser and carries no cookie against its user's will.
+
+use http::HeaderMap;
+use http::header::{HeaderValue, ORIGIN};
+
+/// `authority` is the request's own host and port. Every statement that is made must be the right one.
+pub fn is_same_origin(headers: &HeaderMap, authority: &str) -> bool {
+    let mut origins = headers.get_all(ORIGIN).into_iter();
+    let is_ours =
+        |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| names(origin, authority));
+    let site = headers.get("sec-fetch-site");
+    let is_right_site = site.is_none_or(|site| site == "same-origin" || site == "none");
+    is_right_site && origins.all(is_ours)
+}
+
+/// Whether an origin is `https` at this authority; the default port may be there or not.
+fn names(origin: &str, authority: &str) -> bool {
+    let bare = |text: &str| {
+        text.strip_suffix(":443")
+            .unwrap_or(text)
+            .to_ascii_lowercase()
+    };
+    let host = origin.strip_prefix("https://");
+    host.is_some_and(|host| bare(host) == bare(authority))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(fields: &[(&'static str, &'static str)], authority: &str) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        is_same_origin(&headers, authority)
+    }
+
+    #[test]
+    fn only_our_own_pages_count() {
+        for (fields, expected) in [
+            (&[][..], true),
+            (&[("origin", "https://a.example:8443")], true),
+            (&[("origin", "https://A.example:8443")], true),
+            (
+                &[
+                    ("origin", "https://a.example:8443"),
+                    ("sec-fetch-site", "same-origin"),
+                ],
+                true,
+            ),
+            (&[("sec-fetch-site", "none")], true),
+            (&[("origin", "null")], false),
+            (&[("origin", "http://a.example:8443")], false),
+            (&[("origin", "https://a.example")], false),
+            (&[("origin", "https://a.example:8443.evil.example")], false),
+            (&[("origin", "https://evil.example")], false),
+            (&[("sec-fetch-site", "same-site")], false),
+            (&[("sec-fetch-site", "cross-site")], false),
+            (
+                &[
+                    ("origin", "https://a.example:8443"),
+                    ("origin", "https://evil.example"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("origin", "https://a.example:8443"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                false,
+            ),
+        ] {
+            assert_eq!(same(fields, "a.example:8443"), expected, "{fields:?}");
+        }
+        assert!(same(&[("origin", "https://a.example")], "a.example:443"));
+    }
+}

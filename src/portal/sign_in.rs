@@ -1,0 +1,258 @@
+//! Logging in with a form: shows it, takes it, and on success begins a session under a new token. Nothing is stored for
+//! a login that has not finished (R12): it travels sealed in the form, bound to one small cookie of the browser.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::{SET_COOKIE, USER_AGENT};
+use hyper::body::Incoming;
+
+use super::challenge::redirect;
+use super::pages::{LoginProblem, LoginView, SignedInView};
+use super::sign_out::form_token;
+use super::{Portal, PortalError, PortalRequest, Provider, ReturnTo, form, is_same_origin, place};
+use crate::identity::Identity;
+use crate::login::{Browser, Credentials, Opening, PendingLogin, Refusal, Step};
+use crate::secret::Secret;
+use crate::session::{EndReason, Found, Login};
+use crate::telemetry::{AuditEvent, LoginOutcome};
+use crate::wire::Page;
+
+/// How long a login form may lie open.
+const FORM_MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// How long a browser is recognised that has not logged in, and one that has.
+const STRANGER_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+const KNOWN_MAX_AGE: Duration = Duration::from_secs(180 * 24 * 3600);
+
+/// The longest user name and password that are looked at, in bytes.
+const MAX_USER: usize = 256;
+const MAX_PASSWORD: usize = 1024;
+const MAX_USER_AGENT: usize = 256;
+
+impl Portal {
+    pub(super) fn show_login(&self, request: &PortalRequest<'_>) -> Page {
+        let return_to = self.return_to(request);
+        if let Some(session) = request.session
+            && let Some(identity) = session.identity()
+        {
+            return self.pages.signed_in(&SignedInView {
+                user: &identity.user,
+                host: request.host,
+                continue_to: return_to.as_str(),
+                logout_action: &place("logout"),
+                form_token: &form_token(&self.keyring, session),
+            });
+        }
+        self.form(request, return_to.as_str(), None, None)
+    }
+
+    pub(super) async fn log_in(
+        &self,
+        request: &PortalRequest<'_>,
+        body: Incoming,
+    ) -> Result<Page, PortalError> {
+        self.demand_same_origin(request)?;
+        let Some(provider) = &self.provider else {
+            return Err(PortalError::NotFound);
+        };
+        let form = form::read(body).await?;
+        let field = |name: &str| form.get(name).map_or("", |value| value.as_str());
+        let user = field("user");
+        let browser = self.browser(request);
+        let pending = browser.as_ref().map(|browser| {
+            let opening = Opening {
+                browser,
+                now: self.sessions.clock().now(),
+                max_age: FORM_MAX_AGE,
+            };
+            PendingLogin::open(field("state"), &self.keyring, &opening)
+        });
+        let (Some(browser), Some(Ok(pending))) = (browser, pending) else {
+            // Too old, another browser's, or the browser keeps no cookies: a fresh form serves all three.
+            let return_to = self.return_to(request);
+            return Ok(self.form(
+                request,
+                return_to.as_str(),
+                Some(user),
+                Some(LoginProblem::Expired),
+            ));
+        };
+        let password = field("password");
+        let step = match user.len() > MAX_USER || password.len() > MAX_PASSWORD {
+            true => Step::Refuse(Refusal::Credentials),
+            false => {
+                let known_browser = browser.knows(&self.keyring, &provider.id, user);
+                let password = Secret::new(password.as_bytes());
+                let (user, address) = (user.to_owned(), request.client);
+                let credentials = Credentials {
+                    user,
+                    password,
+                    address,
+                    known_browser,
+                };
+                provider.method.log_in(credentials).await
+            }
+        };
+        match step {
+            Step::Admit(identity) => self.admit(request, browser, identity, &pending).await,
+            Step::Refuse(refusal) => Ok(self.refuse(request, provider, (user, &pending), refusal)),
+        }
+    }
+
+    /// A new token at every login (R4); whatever session the browser had before ends.
+    async fn admit(
+        &self,
+        request: &PortalRequest<'_>,
+        mut browser: Browser,
+        identity: Identity,
+        pending: &PendingLogin,
+    ) -> Result<Page, PortalError> {
+        let store =
+            |error: crate::session::store::StoreError| PortalError::Store(error.to_string());
+        let (provider, user) = (identity.subject.provider.clone(), identity.user.clone());
+        let login = Login {
+            identity,
+            amr: vec!["pwd".to_owned()],
+            address: request.client,
+            user_agent: user_agent(request),
+        };
+        let issued = self.sessions.issue(login).await.map_err(store)?;
+        if let Some(old) = request.session {
+            self.sessions
+                .end(old.sid(), EndReason::Replaced)
+                .await
+                .map_err(store)?;
+        }
+        browser.remember(&self.keyring, &provider, &user);
+        self.metrics.login(LoginOutcome::Succeeded);
+        let (sid, address) = (issued.sid.to_string(), request.client);
+        self.audit.record(&AuditEvent::LoginSucceeded {
+            sid,
+            provider,
+            user,
+            address,
+        });
+        // Judged again: what a form brings back was sealed by us, but hosts may have gone since.
+        let target = ReturnTo::parse(&pending.return_to, request.serves).unwrap_or_default();
+        let mut page = redirect(target.as_str());
+        page.headers_mut().append(SET_COOKIE, issued.cookie);
+        page.headers_mut()
+            .append(SET_COOKIE, self.browser_cookie(&browser, KNOWN_MAX_AGE));
+        Ok(page)
+    }
+
+    fn refuse(
+        &self,
+        request: &PortalRequest<'_>,
+        provider: &Provider,
+        (user, pending): (&str, &PendingLogin),
+        refusal: Refusal,
+    ) -> Page {
+        let (provider, named, address) = (provider.id.clone(), clipped(user), request.client);
+        let (outcome, problem, event) = match refusal {
+            Refusal::Credentials => (
+                LoginOutcome::Failed,
+                LoginProblem::WrongCredentials,
+                Some(AuditEvent::LoginFailed {
+                    provider,
+                    user: named,
+                    address,
+                }),
+            ),
+            Refusal::TooManyAttempts { retry_after } => (
+                LoginOutcome::Throttled,
+                LoginProblem::TooMany {
+                    minutes: retry_after.as_secs().div_ceil(60).max(1),
+                },
+                Some(AuditEvent::LoginThrottled {
+                    provider,
+                    user: named,
+                    address,
+                }),
+            ),
+            Refusal::Busy => (LoginOutcome::Busy, LoginProblem::Busy, None),
+            Refusal::Unavailable => (LoginOutcome::Busy, LoginProblem::Unavailable, None),
+        };
+        self.metrics.login(outcome);
+        if let Some(event) = event {
+            self.audit.record(&event);
+        }
+        self.form(request, &pending.return_to, Some(user), Some(problem))
+    }
+
+    fn form(
+        &self,
+        request: &PortalRequest<'_>,
+        return_to: &str,
+        user: Option<&str>,
+        problem: Option<LoginProblem>,
+    ) -> Page {
+        let known = self.browser(request);
+        let is_new = known.is_none();
+        let browser = known.unwrap_or_else(Browser::new);
+        let provider = self
+            .provider
+            .as_ref()
+            .map_or_else(String::new, |provider| provider.id.clone());
+        let now = self.sessions.clock().now();
+        let pending = PendingLogin::begin(provider, return_to.to_owned(), now);
+        let mut page = self.pages.login(&LoginView {
+            action: &place("login"),
+            state: &pending.seal(&self.keyring, &browser),
+            user,
+            problem,
+            host: request.host,
+        });
+        if is_new {
+            // One that is known keeps its cookie, so forms in other tabs stay good.
+            let cookie = self.browser_cookie(&browser, STRANGER_MAX_AGE);
+            page.headers_mut().append(SET_COOKIE, cookie);
+        }
+        page
+    }
+
+    fn browser(&self, request: &PortalRequest<'_>) -> Option<Browser> {
+        match self.browser_cookie.find(request.headers) {
+            Found::One(value) => Browser::parse(&self.keyring, value),
+            Found::None | Found::Several(_) => None,
+        }
+    }
+
+    fn browser_cookie(&self, browser: &Browser, max_age: Duration) -> HeaderValue {
+        self.browser_cookie
+            .set_cookie(&browser.encode(&self.keyring), Some(max_age))
+    }
+
+    fn return_to(&self, request: &PortalRequest<'_>) -> ReturnTo {
+        let query = request.query.unwrap_or_default().as_bytes();
+        let mut pairs = url::form_urlencoded::parse(query);
+        let asked = pairs.find(|(name, _)| name == "return_to");
+        asked
+            .and_then(|(_, place)| ReturnTo::parse(&place, request.serves))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn demand_same_origin(
+        &self,
+        request: &PortalRequest<'_>,
+    ) -> Result<(), PortalError> {
+        if is_same_origin(request.headers, request.authority) {
+            return Ok(());
+        }
+        let (place, address) = (clipped(request.place), request.client);
+        self.audit
+            .record(&AuditEvent::CrossSiteRefused { place, address });
+        Err(PortalError::CrossSite)
+    }
+}
+
+fn user_agent(request: &PortalRequest<'_>) -> Option<String> {
+    let value = request.headers.get(USER_AGENT)?.to_str().ok()?;
+    Some(value.chars().take(MAX_USER_AGENT).collect())
+}
+
+/// What strangers typed, short enough to be logged.
+fn clipped(text: &str) -> String {
+    text.chars().take(64).collect()
+}

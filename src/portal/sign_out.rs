@@ -1,0 +1,69 @@
+//! Logging out: a GET shows a button, a POST with the right form token ends the session, in the store before the answer.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
+use http::header::SET_COOKIE;
+use hyper::body::Incoming;
+
+use super::{Portal, PortalError, PortalRequest, form, login_url, place};
+use crate::secret::{Keyring, Purpose};
+use crate::session::{EndReason, LiveSession};
+use crate::wire::Page;
+
+impl Portal {
+    pub(super) fn show_logout(&self, request: &PortalRequest<'_>) -> Page {
+        let session = request
+            .session
+            .and_then(|session| Some((session, session.identity()?)));
+        match session {
+            Some((session, identity)) => {
+                let token = form_token(&self.keyring, session);
+                self.pages.logout(&place("logout"), &token, &identity.user)
+            }
+            None => self.pages.logged_out(&login_url("/")),
+        }
+    }
+
+    pub(super) async fn log_out(
+        &self,
+        request: &PortalRequest<'_>,
+        body: Incoming,
+    ) -> Result<Page, PortalError> {
+        self.demand_same_origin(request)?;
+        if let Some(session) = request.session {
+            let form = form::read(body).await?;
+            let token = form.get("token").map_or("", |value| value.as_str());
+            if !is_form_token(&self.keyring, session, token) {
+                return Err(PortalError::CrossSite);
+            }
+            let ended = self.sessions.end(session.sid(), EndReason::Logout).await;
+            ended.map_err(|error| PortalError::Store(error.to_string()))?;
+        }
+        let mut page = self.pages.logged_out(&login_url("/"));
+        let headers = page.headers_mut();
+        headers.append(SET_COOKIE, self.sessions.settings().cookie.clear());
+        headers.insert(
+            "clear-site-data",
+            HeaderValue::from_static("\"cache\", \"storage\""),
+        );
+        Ok(page)
+    }
+}
+
+/// Proof that a form of ours was shown within this session. It says nothing to anyone else.
+pub(super) fn form_token(keyring: &Keyring, session: &LiveSession) -> String {
+    let sealed = keyring.seal(Purpose::FormToken, session.sid().as_bytes(), b"");
+    URL_SAFE_NO_PAD.encode(sealed)
+}
+
+fn is_form_token(keyring: &Keyring, session: &LiveSession, text: &str) -> bool {
+    const MAX_LEN: usize = 128;
+    let sealed = match text.len() <= MAX_LEN {
+        true => URL_SAFE_NO_PAD.decode(text).unwrap_or_default(),
+        false => return false,
+    };
+    keyring
+        .open(Purpose::FormToken, session.sid().as_bytes(), &sealed)
+        .is_some()
+}

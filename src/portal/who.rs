@@ -1,0 +1,50 @@
+//! Who am I, and for how long: for scripts of the app. It never touches the idle timer.
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::{Portal, PortalRequest, login_url};
+use crate::wire::Page;
+
+impl Portal {
+    pub(super) fn who_am_i(&self, request: &PortalRequest<'_>) -> Page {
+        let session = request
+            .session
+            .and_then(|session| Some((session, session.identity()?)));
+        let (status, body) = match session {
+            Some((session, identity)) => {
+                let (idle, absolute) = session.seconds_left(self.sessions.clock().now());
+                let body = json!({
+                    "authenticated": true,
+                    "user": identity.user,
+                    "sid": session.sid().to_string(),
+                    "provider": identity.subject.provider,
+                    "amr": session.private().amr,
+                    "auth_time": session.private().auth_time.as_secs(),
+                    "idle_seconds_left": idle,
+                    "absolute_seconds_left": absolute,
+                });
+                (StatusCode::OK, body)
+            }
+            None => (
+                StatusCode::UNAUTHORIZED,
+                json!({ "authenticated": false, "login_url": login_url("/") }),
+            ),
+        };
+        let mut page = Response::new(Bytes::from(body.to_string()));
+        *page.status_mut() = status;
+        let headers = page.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        page
+    }
+}

@@ -1,0 +1,115 @@
+//! One route: what it matches, who may pass, and how its requests are sent on.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::host::HostPattern;
+
+/// A (host, path prefix, methods) match with an access rule and an upstream.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Bounded and stable: names the route in logs and metrics, for example `wiki.example.com/api`.
+    pub id: String,
+    pub host: HostPattern,
+    /// A path prefix in normal form: starts with `/`, no trailing `/` unless it is all there is.
+    pub path: String,
+    /// Empty: every method.
+    pub methods: Vec<Method>,
+    pub access: Access,
+    /// Index into the upstreams of the same configuration.
+    pub upstream: usize,
+    /// What the normaliser would refuse elsewhere and this route's app is known to read as written.
+    pub allow: BTreeSet<Oddity>,
+    /// Narrower than the session's own; never wider.
+    pub idle_timeout: Option<Duration>,
+    /// `false`: requests here (polling) do not keep a session alive.
+    pub activity: bool,
+    /// Taken off the path before it is sent on. Always a prefix of `path`, at a segment boundary.
+    pub strip_prefix: Option<String>,
+    /// Put before the path, after `strip_prefix` was taken off.
+    pub add_prefix: Option<String>,
+    /// The Host that the upstream is sent; `None`: the one the client asked for.
+    pub send_host: Option<HeaderValue>,
+    pub timeouts: Timeouts,
+    /// The largest request body in bytes; `None`: no limit.
+    pub max_body: Option<u64>,
+    pub request_headers: Edits,
+    pub response_headers: Edits,
+}
+
+/// Who may pass.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// Anybody. Who happens to have a session is made known to the app all the same.
+    Public,
+    /// Anybody who is logged in.
+    User,
+    /// These users, and the members of these groups.
+    Only {
+        users: BTreeSet<String>,
+        groups: BTreeSet<String>,
+    },
+}
+
+/// How long an upstream may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// Until the connection stands, TLS included.
+    pub connect: Duration,
+    /// From the request's last byte to the response's first.
+    pub first_byte: Duration,
+    /// Between two parts of a response; event streams and WebSockets too.
+    pub idle: Duration,
+}
+
+/// Header fields to take away, then to set.
+#[derive(Clone, Debug, Default)]
+pub struct Edits {
+    pub remove: Vec<HeaderName>,
+    pub set: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What different programs read differently in a path (R15).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Oddity {
+    /// `\` or `%5C`.
+    Backslash,
+    /// `%25` before two hex digits: two rounds of decoding see another path.
+    DoubleEncoding,
+    /// `//`.
+    EmptySegment,
+    /// `%2F`.
+    EncodedSlash,
+    /// `;` or `%3B`, which some servers cut off.
+    Semicolon,
+}
+
+impl Oddity {
+    pub const ALL: [Self; 5] = [
+        Self::Backslash,
+        Self::DoubleEncoding,
+        Self::EmptySegment,
+        Self::EncodedSlash,
+        Self::Semicolon,
+    ];
+
+    /// The word for it in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Backslash => "backslash",
+            Self::DoubleEncoding => "double-encoding",
+            Self::EmptySegment => "empty-segment",
+            Self::EncodedSlash => "encoded-slash",
+            Self::Semicolon => "semicolon",
+        }
+    }
+}
+
+impl fmt::Display for Oddity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

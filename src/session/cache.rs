@@ -1,0 +1,132 @@
+//! What this node remembers of tokens: those it has seen to be good, those it has seen to be unknown, and sessions
+//! that it has ended. All bounded; none of them shared with the others, so that made-up cookies push out no session.
+
+use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache as Moka;
+
+use super::Settings;
+use super::live::Entry;
+use super::sessions::AuthError;
+use super::token::{Sid, TokenHash};
+
+/// Unknown tokens that are remembered, and for how long.
+const MAX_UNKNOWN: u64 = 100_000;
+const UNKNOWN_TTL: Duration = Duration::from_secs(30);
+
+/// Ended sessions that are remembered, so that no late answer of the store brings one back.
+const MAX_ENDED: u64 = 100_000;
+
+/// What an entry weighs beside its texts, in bytes (measured with a heap profile of a full cache, rounded up).
+const ENTRY_BYTES: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    tokens: Moka<TokenHash, Arc<Entry>, BuildHasherDefault<HashIsKey>>,
+    unknown: Moka<TokenHash, (), BuildHasherDefault<HashIsKey>>,
+    ended: Moka<Sid, ()>,
+}
+
+impl Cache {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let tokens = Moka::builder()
+            .max_capacity(settings.cache_size)
+            .weigher(|_, entry: &Arc<Entry>| weigh(entry))
+            .time_to_idle(settings.idle_timeout)
+            .build_with_hasher(BuildHasherDefault::default());
+        let unknown = Moka::builder()
+            .max_capacity(MAX_UNKNOWN)
+            .time_to_live(UNKNOWN_TTL)
+            .build_with_hasher(BuildHasherDefault::default());
+        let ended = Moka::builder()
+            .max_capacity(MAX_ENDED)
+            .time_to_live(settings.absolute_timeout)
+            .build();
+        Self {
+            tokens,
+            unknown,
+            ended,
+        }
+    }
+
+    pub(super) async fn token(&self, hash: &TokenHash) -> Option<Arc<Entry>> {
+        self.tokens.get(hash).await
+    }
+
+    /// The entry of a token, loaded once however many ask for it at the same time.
+    pub(super) async fn token_or(
+        &self,
+        hash: TokenHash,
+        load: impl Future<Output = Result<Arc<Entry>, AuthError>>,
+    ) -> Result<Arc<Entry>, AuthError> {
+        let loaded = self.tokens.try_get_with(hash, load).await;
+        loaded.map_err(|error| (*error).clone())
+    }
+
+    pub(super) async fn drop_token(&self, hash: &TokenHash) {
+        self.tokens.invalidate(hash).await;
+    }
+
+    pub(super) fn drop_all_tokens(&self) {
+        self.tokens.invalidate_all();
+    }
+
+    pub(super) fn is_unknown(&self, hash: &TokenHash) -> bool {
+        self.unknown.contains_key(hash)
+    }
+
+    pub(super) async fn note_unknown(&self, hash: TokenHash) {
+        self.unknown.insert(hash, ()).await;
+    }
+
+    pub(super) fn is_ended(&self, sid: &Sid) -> bool {
+        self.ended.contains_key(sid)
+    }
+
+    pub(super) async fn note_ended(&self, sid: Sid) {
+        self.ended.insert(sid, ()).await;
+    }
+
+    /// The caches have no thread of their own.
+    pub(super) async fn maintain(&self) {
+        self.tokens.run_pending_tasks().await;
+        self.unknown.run_pending_tasks().await;
+        self.ended.run_pending_tasks().await;
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.tokens.entry_count()
+    }
+}
+
+fn weigh(entry: &Entry) -> u32 {
+    let texts = entry.live.private.identity.as_ref().map_or(0, |identity| {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let groups: usize = identity.groups.iter().map(|group| group.len() + 24).sum();
+        // Once in the identity, once in its headers.
+        2 * (identity.user.len() + optional(&identity.name) + optional(&identity.email) + groups)
+    });
+    u32::try_from(ENTRY_BYTES + texts).unwrap_or(u32::MAX)
+}
+
+/// A key that is a SHA-256 already needs no hashing: its first bytes will do.
+#[derive(Debug, Default)]
+pub(super) struct HashIsKey(u64);
+
+impl Hasher for HashIsKey {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    /// The length that precedes the bytes says nothing: all keys have the same.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,241 @@
+//! Sessions as this node holds them: one [`Live`] per session, one [`Entry`] per token, and [`LiveSession`], the proof
+//! that a request belongs to a session that is good.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use http::HeaderValue;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use super::EndReason;
+use super::lifecycle::Clocking;
+use super::record::SessionRow;
+use super::registry::Registry;
+use super::token::{Sid, TokenHash};
+use crate::clock::Timestamp;
+use crate::identity::{HeaderLayout, Identity, IdentityHeaders};
+
+/// What is sealed under the session's own key.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Private {
+    /// `None` for a visitor who has not logged in.
+    pub identity: Option<Identity>,
+    pub auth_time: Timestamp,
+    /// How the user proved who they are (RFC 8176): `pwd`.
+    pub amr: Vec<String>,
+}
+
+/// One session, shared by all its tokens and by everything that must end with it.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) sid: Sid,
+    pub(super) private: Private,
+    pub(super) expires: Timestamp,
+    idle_timeout: Duration,
+    last_seen: AtomicU64,
+    last_saved: AtomicU64,
+    /// 0 while it lives, else the [`EndReason`] plus one.
+    over: AtomicU8,
+    ended: Notify,
+    headers: OnceLock<IdentityHeaders>,
+    registry: Weak<Registry>,
+}
+
+impl Live {
+    pub(super) fn new(row: &SessionRow, private: Private, registry: &Arc<Registry>) -> Self {
+        Self {
+            sid: row.sid,
+            private,
+            expires: row.expires,
+            idle_timeout: Duration::from_millis(row.idle_millis),
+            last_seen: AtomicU64::new(row.last_seen.as_millis()),
+            last_saved: AtomicU64::new(row.last_seen.as_millis()),
+            over: AtomicU8::new(0),
+            ended: Notify::new(),
+            headers: OnceLock::new(),
+            registry: Arc::downgrade(registry),
+        }
+    }
+
+    /// What the store knows of its activity, which may be news from another node.
+    pub(super) fn learn(&self, row: &SessionRow) {
+        let seen = row.last_seen.as_millis();
+        self.last_seen.fetch_max(seen, Ordering::Relaxed);
+        self.last_saved.fetch_max(seen, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self, reason: EndReason) {
+        let code = reason as u8 + 1;
+        let first = self
+            .over
+            .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_ok() {
+            self.ended.notify_waiters();
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire) != 0
+    }
+
+    /// Notes activity. A request that changes nothing visible writes nothing, so that workers do not take the line
+    /// from each other.
+    pub(super) fn see(&self, now: Timestamp) {
+        const RESOLUTION: u64 = 1000;
+        let now = now.as_millis();
+        if now >= self.last_seen.load(Ordering::Relaxed) + RESOLUTION {
+            self.last_seen.fetch_max(now, Ordering::Relaxed);
+        }
+    }
+
+    /// `true` for the one caller that is to save the activity up to `now`.
+    pub(super) fn claim_save(&self, before: Timestamp, now: Timestamp) -> bool {
+        let (before, now) = (before.as_millis(), now.as_millis());
+        let swapped =
+            self.last_saved
+                .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed);
+        swapped.is_ok()
+    }
+
+    pub(super) fn last_seen(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_seen.load(Ordering::Relaxed))
+    }
+
+    fn last_saved(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_saved.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(registry) = self.registry.upgrade() {
+            registry.forget(self.sid);
+        }
+    }
+}
+
+/// One token, as the cache holds it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) hash: TokenHash,
+    pub(super) live: Arc<Live>,
+    pub(super) issued: Timestamp,
+    /// When it was read from the store.
+    pub(super) loaded: Timestamp,
+    /// A new token is being made.
+    pub(super) rotating: AtomicBool,
+    /// The cookie with the token that replaces this one.
+    pub(super) successor: OnceLock<HeaderValue>,
+    /// When that one was first presented, in milliseconds; 0: not yet.
+    successor_seen: AtomicU64,
+}
+
+impl Entry {
+    pub(super) fn new(
+        hash: TokenHash,
+        live: Arc<Live>,
+        issued: Timestamp,
+        loaded: Timestamp,
+    ) -> Self {
+        Self {
+            hash,
+            live,
+            issued,
+            loaded,
+            rotating: AtomicBool::new(false),
+            successor: OnceLock::new(),
+            successor_seen: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn clocking(&self) -> Clocking {
+        Clocking {
+            last_seen: self.live.last_seen(),
+            last_saved: self.live.last_saved(),
+            // A token that was replaced is not due to be replaced.
+            issued: match self.is_replaced() {
+                true => Timestamp::MAX,
+                false => self.issued,
+            },
+            idle_timeout: self.live.idle_timeout,
+            expires: self.live.expires,
+        }
+    }
+
+    pub(super) fn successor_seen(&self) -> Option<Timestamp> {
+        let seen = self.successor_seen.load(Ordering::Acquire);
+        (seen != 0).then(|| Timestamp::from_millis(seen))
+    }
+
+    /// The first report counts.
+    pub(super) fn see_successor(&self, at: Timestamp) {
+        let at = at.as_millis().max(1);
+        // A later report changes nothing, which is as it should be.
+        let _first =
+            self.successor_seen
+                .compare_exchange(0, at, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.rotating.load(Ordering::Relaxed)
+            || self.successor.get().is_some()
+            || self.successor_seen.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// Proof that a request presented the token of a session that is good. Only [`Sessions`](super::Sessions) makes one.
+#[derive(Clone, Debug)]
+pub struct LiveSession(pub(super) Arc<Entry>);
+
+impl LiveSession {
+    pub fn sid(&self) -> Sid {
+        self.0.live.sid
+    }
+
+    /// `None` for a visitor who has not logged in.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.0.live.private.identity.as_ref()
+    }
+
+    pub fn private(&self) -> &Private {
+        &self.0.live.private
+    }
+
+    /// The header fields that tell an app who this is, made once per session. `None` where nobody has logged in.
+    pub fn headers(&self, layout: &HeaderLayout) -> Option<&IdentityHeaders> {
+        let identity = self.identity()?;
+        let make = || IdentityHeaders::new(layout, identity);
+        Some(self.0.live.headers.get_or_init(make))
+    }
+
+    /// A cookie that the response must carry: the token is being replaced and the browser is not known to have the
+    /// new one.
+    pub fn renewal(&self) -> Option<&HeaderValue> {
+        let cookie = self.0.successor.get()?;
+        self.0.successor_seen().is_none().then_some(cookie)
+    }
+
+    /// Seconds until the session ends if nothing more is heard of it, and until it ends in any case.
+    pub fn seconds_left(&self, now: Timestamp) -> (u64, u64) {
+        let clocking = self.0.clocking();
+        let absolute = clocking.expires.since(now);
+        let idle = clocking.last_seen.after(clocking.idle_timeout).since(now);
+        (idle.min(absolute).as_secs(), absolute.as_secs())
+    }
+
+    /// Waits until the session is over.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let live = self.0.live.clone();
+        async move {
+            let ended = live.ended.notified();
+            tokio::pin!(ended);
+            // Registered before the look, so an end between the two is not missed.
+            ended.as_mut().enable();
+            if !live.is_over() {
+                ended.await;
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The domain: what a session is, when it lives, how it ends. No HTTP server, no routes, no login, no TOML.
+
+mod cache;
+mod cookie;
+mod lifecycle;
+mod live;
+mod record;
+mod registry;
+mod rotation;
+mod sessions;
+pub mod store;
+mod token;
+mod upkeep;
+
+pub use cookie::{CookieName, Found, is_ours, remove_cookies};
+pub use lifecycle::{Clocking, OldToken, Policy, Verdict, judge, judge_old_token};
+pub use live::{LiveSession, Private};
+pub use record::{RowError, SessionRow, Stored, SubjectTag, Successor, TokenRow, decode, encode};
+pub use sessions::{AuthError, Issued, Listing, Login, Parts, Presence, Sessions, Touches};
+pub use token::{Sid, Token, TokenHash};
+
+use std::time::Duration;
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum EndReason {
+    AbsoluteTimeout,
+    /// Another node ended it.
+    Elsewhere,
+    IdleTimeout,
+    Logout,
+    /// The same browser logged in anew.
+    Replaced,
+    /// A token that had been replaced was presented again.
+    TokenReused,
+    UserChanged,
+}
+
+impl EndReason {
+    /// The word for it in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AbsoluteTimeout => "absolute_timeout",
+            Self::Elsewhere => "elsewhere",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Logout => "logout",
+            Self::Replaced => "replaced",
+            Self::TokenReused => "token_reused",
+            Self::UserChanged => "user_changed",
+        }
+    }
+}
+
+/// How long sessions live, and how they are kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub cookie: CookieName,
+    pub idle_timeout: Duration,
+    pub absolute_timeout: Duration,
+    /// Activity is stored at most this often.
+    pub touch_interval: Duration,
+    pub rotate_interval: Duration,
+    /// How long a token lives on after its successor was seen.
+    pub rotate_grace: Duration,
+    /// How long a cached session is believed while news from other nodes may be missing.
+    pub cache_ttl: Duration,
+    /// Memory for cached sessions, in bytes.
+    pub cache_size: u64,
+    /// The longest wait for one store operation.
+    pub store_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cookie: CookieName::default(),
+            idle_timeout: Duration::from_secs(30 * 60),
+            absolute_timeout: Duration::from_secs(12 * 3600),
+            touch_interval: Duration::from_secs(60),
+            rotate_interval: Duration::from_secs(3600),
+            rotate_grace: Duration::from_secs(10),
+            cache_ttl: Duration::from_secs(5),
+            cache_size: 256 * 1024 * 1024,
+            store_timeout: Duration::from_secs(2),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Which sessions anything on this node still holds: the cache, a connection, a tunnel. Ending a session here reaches
+//! every one of them, whichever token it came by.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::EndReason;
+use super::live::{Live, Private};
+use super::record::SessionRow;
+use super::token::Sid;
+
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    sessions: Mutex<HashMap<Sid, Weak<Live>>>,
+}
+
+impl Registry {
+    /// The one [`Live`] of a session, made from what the store says if nobody holds it yet.
+    pub(super) fn adopt(self: &Arc<Self>, row: &SessionRow, private: Private) -> Arc<Live> {
+        let mut sessions = self.sessions.lock();
+        let known = sessions.get(&row.sid).and_then(Weak::upgrade);
+        if let Some(live) = known {
+            live.learn(row);
+            return live;
+        }
+        let live = Arc::new(Live::new(row, private, self));
+        sessions.insert(row.sid, Arc::downgrade(&live));
+        live
+    }
+
+    /// Ends a session for all who hold it.
+    pub(super) fn end(&self, sid: Sid, reason: EndReason) {
+        let live = self.sessions.lock().get(&sid).and_then(Weak::upgrade);
+        // Outside the lock: dropping the last holder comes back to `forget`.
+        if let Some(live) = live {
+            live.end(reason);
+        }
+    }
+
+    /// The last holder is gone, unless somebody has adopted the session anew in the meantime.
+    pub(super) fn forget(&self, sid: Sid) {
+        let mut sessions = self.sessions.lock();
+        if sessions
+            .get(&sid)
+            .is_some_and(|weak| weak.strong_count() == 0)
+        {
+            sessions.remove(&sid);
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! The verbs: issue, authenticate, end. Everything that lives longer than a request is in `upkeep`; how tokens are
+//! replaced is in `rotation`.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::HeaderValue;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use super::cache::Cache;
+use super::lifecycle::{OldToken, Policy, Verdict, judge, judge_old_token};
+use super::live::{Entry, LiveSession, Private};
+use super::record::{SessionRow, Stored, SubjectTag, TokenRow};
+use super::registry::Registry;
+use super::store::{SessionStore, StoreError};
+use super::token::{Sid, Token};
+use super::{EndReason, Settings};
+use crate::clock::{Clock, Timestamp};
+use crate::identity::{Identity, Subject};
+use crate::secret::{Keyring, Purpose, open_with_key, random, seal_with_key};
+use crate::telemetry::{Audit, AuditEvent, CacheLookup, Metrics, SessionEvent, StoreOp};
+
+/// Activity that waits to be saved. What does not fit is noticed again at the next request.
+const TOUCH_QUEUE: usize = 65_536;
+
+/// Every session of this node.
+#[derive(Debug)]
+pub struct Sessions {
+    pub(super) store: Arc<dyn SessionStore>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
+    pub(super) cache: Cache,
+    pub(super) registry: Arc<Registry>,
+    pub(super) touches: mpsc::Sender<(Sid, Timestamp)>,
+    pub(super) audit: Audit,
+    pub(super) metrics: Arc<Metrics>,
+    /// Where work goes that no request waits for.
+    pub(super) background: Handle,
+}
+
+/// What [`Sessions`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Arc<dyn SessionStore>,
+    pub keyring: Arc<Keyring>,
+    pub settings: Settings,
+    pub clock: Clock,
+    pub audit: Audit,
+    pub metrics: Arc<Metrics>,
+    pub background: Handle,
+}
+
+/// Activity that waits to be saved; `upkeep` takes it from here.
+#[derive(Debug)]
+pub struct Touches(pub(super) mpsc::Receiver<(Sid, Timestamp)>);
+
+/// A user who has just proved who they are.
+#[derive(Debug)]
+pub struct Login {
+    pub identity: Identity,
+    pub amr: Vec<String>,
+    pub address: IpAddr,
+    pub user_agent: Option<String>,
+}
+
+/// A session that has just begun.
+#[derive(Debug)]
+pub struct Issued {
+    pub sid: Sid,
+    /// `Set-Cookie` with the token.
+    pub cookie: HeaderValue,
+}
+
+/// What a request means for the life of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Presence {
+    /// The route's own idle timeout, where it is narrower than the session's.
+    pub idle_timeout: Option<Duration>,
+    /// `false`: this request does not keep the session alive.
+    pub activity: bool,
+}
+
+/// Why a token opens nothing.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum AuthError {
+    #[error("the session has ended")]
+    Ended,
+    /// The session lives on, but not for a route with so short an idle timeout.
+    #[error("the session was idle for too long for this route")]
+    Idle,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody issued it, or its session has ended long ago.
+    #[error("the token is unknown")]
+    Unknown,
+}
+
+/// What an administrator may see of a session.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Listing {
+    pub subject: Subject,
+    pub user: String,
+    pub address: IpAddr,
+    pub user_agent: Option<String>,
+}
+
+impl Sessions {
+    pub fn new(parts: Parts) -> (Arc<Self>, Touches) {
+        let Parts {
+            store,
+            keyring,
+            settings,
+            clock,
+            audit,
+            metrics,
+            background,
+        } = parts;
+        let (touches, waiting) = mpsc::channel(TOUCH_QUEUE);
+        let sessions = Self {
+            cache: Cache::new(&settings),
+            registry: Arc::default(),
+            store,
+            keyring,
+            settings,
+            clock,
+            touches,
+            audit,
+            metrics,
+            background,
+        };
+        (Arc::new(sessions), Touches(waiting))
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Begins a session under a new token. It is stored durably before this returns (R6).
+    pub async fn issue(&self, login: Login) -> Result<Issued, StoreError> {
+        let (now, token) = (self.clock.now(), Token::generate());
+        let (sid, key) = (Sid::generate(now), Zeroizing::new(random::<32>()));
+        let Login {
+            identity,
+            amr,
+            address,
+            user_agent,
+        } = login;
+        let subject = identity.subject.clone();
+        let user = identity.user.clone();
+        let listing = Listing {
+            subject,
+            user,
+            address,
+            user_agent,
+        };
+        let private = Private {
+            identity: Some(identity),
+            auth_time: now,
+            amr,
+        };
+        let session = SessionRow {
+            sid,
+            subject: self.subject_tags(&listing.subject).first().copied(),
+            created: now,
+            last_seen: now,
+            idle_millis: millis(self.settings.idle_timeout),
+            expires: now.after(self.settings.absolute_timeout),
+            version: 0,
+            listing: self
+                .keyring
+                .seal(Purpose::Listing, sid.as_bytes(), &pack(&listing)),
+            private: seal_with_key(&key, sid.as_bytes(), &pack(&private)),
+        };
+        let row = TokenRow {
+            hash: token.hash(),
+            sid,
+            issued: now,
+            session_key: self.wrap_key(&token, sid, &key),
+            predecessor: None,
+            successor: None,
+        };
+        self.within(StoreOp::Create, self.store.create(session, row))
+            .await?;
+        self.metrics.session(SessionEvent::Issued);
+        Ok(Issued {
+            sid,
+            cookie: self.settings.cookie.set_cookie(&token.encode(), None),
+        })
+    }
+
+    /// The session of a cookie's value, if it is good now.
+    pub async fn authenticate(
+        self: &Arc<Self>,
+        cookie: &[u8],
+        presence: Presence,
+    ) -> Result<LiveSession, AuthError> {
+        let token = Token::parse(cookie).ok_or(AuthError::Unknown)?;
+        let mut entry = self.find(&token).await?;
+        if self.is_stale(&entry) || self.verdict(&entry, presence) == Verdict::Idle {
+            // Another node may know of an end, or of activity, that this one does not.
+            entry = self.reload(&token).await?;
+        }
+        if entry.live.is_over() {
+            return Err(AuthError::Ended);
+        }
+        if self.judge_replaced(&entry) == OldToken::Reused {
+            self.metrics.session(SessionEvent::TokenReused);
+            self.end(entry.live.sid, EndReason::TokenReused).await?;
+            return Err(AuthError::Ended);
+        }
+        match self.verdict(&entry, presence) {
+            Verdict::Expired => self.end_timed(&entry, EndReason::AbsoluteTimeout).await,
+            Verdict::Idle
+                if presence.idle_timeout.is_some() && self.idles_only_here(&entry, presence) =>
+            {
+                Err(AuthError::Idle)
+            }
+            Verdict::Idle => self.end_timed(&entry, EndReason::IdleTimeout).await,
+            verdict => {
+                if verdict == Verdict::Rotate {
+                    self.replace_soon(&entry, token);
+                }
+                self.note_activity(&entry, presence);
+                Ok(LiveSession(entry))
+            }
+        }
+    }
+
+    /// Whether a session that this connection saw a moment ago is plainly good: a few comparisons, nothing shared is
+    /// locked. `false` says nothing; [`Sessions::authenticate`] then decides.
+    pub fn still_good(&self, session: &LiveSession, presence: Presence) -> bool {
+        let entry = &session.0;
+        if entry.live.is_over() || entry.successor_seen().is_some() || self.is_stale(entry) {
+            return false;
+        }
+        match self.verdict(entry, presence) {
+            Verdict::Live | Verdict::Touch => {
+                self.note_activity(entry, presence);
+                true
+            }
+            Verdict::Expired | Verdict::Idle | Verdict::Rotate => false,
+        }
+    }
+
+    /// Ends a session: on this node before anything else, then in the store (R5).
+    pub async fn end(&self, sid: Sid, reason: EndReason) -> Result<(), StoreError> {
+        self.cache.note_ended(sid).await;
+        self.registry.end(sid, reason);
+        self.within(StoreOp::Remove, self.store.remove(sid)).await?;
+        self.metrics.session(SessionEvent::Ended);
+        let sid = sid.to_string();
+        self.audit.record(&AuditEvent::SessionEnded {
+            sid,
+            reason: reason.name(),
+        });
+        Ok(())
+    }
+
+    /// How many sessions the store holds.
+    pub async fn stored(&self) -> Result<usize, StoreError> {
+        const PAGE: usize = 1000;
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self
+                .within(StoreOp::List, self.store.list(after, PAGE))
+                .await?;
+            count += page.len();
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.sid),
+                _ => return Ok(count),
+            }
+        }
+    }
+
+    /// Ends every session of a subject and tells how many there were.
+    pub async fn end_all_of(
+        &self,
+        subject: &Subject,
+        reason: EndReason,
+    ) -> Result<usize, StoreError> {
+        const PAGE: usize = 100;
+        let mut ended = 0;
+        for tag in self.subject_tags(subject) {
+            loop {
+                let page = self.store.list_by_subject(tag, None, PAGE);
+                let page = self.within(StoreOp::List, page).await?;
+                for row in &page {
+                    self.end(row.sid, reason).await?;
+                }
+                ended += page.len();
+                if page.len() < PAGE {
+                    break;
+                }
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn end_timed(&self, entry: &Entry, reason: EndReason) -> Result<LiveSession, AuthError> {
+        self.metrics.session(SessionEvent::Expired);
+        self.end(entry.live.sid, reason).await?;
+        Err(AuthError::Ended)
+    }
+
+    /// From the cache, or from the store once for all who ask.
+    async fn find(self: &Arc<Self>, token: &Token) -> Result<Arc<Entry>, AuthError> {
+        let hash = token.hash();
+        if let Some(entry) = self.cache.token(&hash).await {
+            self.metrics.cache(CacheLookup::Hit);
+            return Ok(entry);
+        }
+        if self.cache.is_unknown(&hash) {
+            self.metrics.cache(CacheLookup::NegativeHit);
+            return Err(AuthError::Unknown);
+        }
+        self.metrics.cache(CacheLookup::Miss);
+        self.cache.token_or(hash, self.load(token)).await
+    }
+
+    async fn reload(self: &Arc<Self>, token: &Token) -> Result<Arc<Entry>, AuthError> {
+        let hash = token.hash();
+        self.cache.drop_token(&hash).await;
+        self.cache.token_or(hash, self.load(token)).await
+    }
+
+    async fn load(self: &Arc<Self>, token: &Token) -> Result<Arc<Entry>, AuthError> {
+        let hash = token.hash();
+        let stored = self.within(StoreOp::Load, self.store.load(hash)).await?;
+        let Some(stored) = stored else {
+            self.cache.note_unknown(hash).await;
+            self.metrics.session(SessionEvent::Unknown);
+            return Err(AuthError::Unknown);
+        };
+        let sid = stored.session.sid;
+        let Some(private) = self.unseal(token, &stored) else {
+            tracing::warn!(%sid, "a session is sealed under a secret that is not configured");
+            return Err(AuthError::Unknown);
+        };
+        let live = self.registry.adopt(&stored.session, private);
+        // Looked at after the session was adopted: an end before that left this mark, a later one finds the session.
+        if self.cache.is_ended(&sid) {
+            live.end(EndReason::Logout);
+            return Err(AuthError::Ended);
+        }
+        let entry = Arc::new(Entry::new(
+            hash,
+            live,
+            stored.token.issued,
+            self.clock.now(),
+        ));
+        self.learn_chain(&entry, token, &stored.token);
+        Ok(entry)
+    }
+
+    fn unseal(&self, token: &Token, stored: &Stored) -> Option<Private> {
+        let sid = stored.session.sid;
+        let key = self.unwrap_key(token, sid, &stored.token.session_key)?;
+        let private = open_with_key(&key, sid.as_bytes(), &stored.session.private)?;
+        postcard::from_bytes(&private).ok()
+    }
+
+    pub(super) fn wrap_key(&self, token: &Token, sid: Sid, key: &[u8; 32]) -> Vec<u8> {
+        self.keyring
+            .seal_for(token.key(), Purpose::SessionKey, sid.as_bytes(), key)
+    }
+
+    pub(super) fn unwrap_key(
+        &self,
+        token: &Token,
+        sid: Sid,
+        sealed: &[u8],
+    ) -> Option<Zeroizing<[u8; 32]>> {
+        let key =
+            self.keyring
+                .open_for(token.key(), Purpose::SessionKey, sid.as_bytes(), sealed)?;
+        key.as_slice().try_into().ok().map(Zeroizing::new)
+    }
+
+    /// News from other nodes may be missing, and the entry is older than they may be late.
+    fn is_stale(&self, entry: &Entry) -> bool {
+        let believed = self.settings.cache_ttl;
+        self.store.has_other_writers() && self.clock.now().since(entry.loaded) >= believed
+    }
+
+    fn verdict(&self, entry: &Entry, presence: Presence) -> Verdict {
+        judge(&entry.clocking(), &self.policy(presence), self.clock.now())
+    }
+
+    fn judge_replaced(&self, entry: &Entry) -> OldToken {
+        judge_old_token(
+            entry.successor_seen(),
+            self.clock.now(),
+            self.settings.rotate_grace,
+        )
+    }
+
+    /// The session as a whole is not idle: only the route is stricter.
+    fn idles_only_here(&self, entry: &Entry, presence: Presence) -> bool {
+        let everywhere = Presence {
+            idle_timeout: None,
+            ..presence
+        };
+        self.verdict(entry, everywhere) != Verdict::Idle
+    }
+
+    fn policy(&self, presence: Presence) -> Policy {
+        Policy {
+            touch_interval: self.settings.touch_interval,
+            rotate_interval: self.settings.rotate_interval,
+            idle_timeout: presence.idle_timeout,
+            activity: presence.activity,
+        }
+    }
+
+    fn note_activity(&self, entry: &Entry, presence: Presence) {
+        if !presence.activity {
+            return;
+        }
+        let now = self.clock.now();
+        entry.live.see(now);
+        let clocking = entry.clocking();
+        let due = clocking.touch_due(&self.policy(presence), now);
+        if due && entry.live.claim_save(clocking.last_saved, now) {
+            // A full queue loses nothing that the next interval does not bring again.
+            let _queued = self.touches.try_send((entry.live.sid, now));
+        }
+    }
+
+    /// The index entries of a subject under each server secret, the newest first.
+    fn subject_tags(&self, subject: &Subject) -> Vec<SubjectTag> {
+        // Hashed one by one, so that no two subjects run together into the same text.
+        let provider = digest(&SHA256, subject.provider.as_bytes());
+        let data = [provider.as_ref(), subject.id.as_bytes()].concat();
+        self.keyring
+            .tags(Purpose::Subject, &data)
+            .map(SubjectTag)
+            .collect()
+    }
+
+    /// One store operation, under the time limit, measured.
+    pub(super) async fn within<T>(
+        &self,
+        op: StoreOp,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let begun = tokio::time::Instant::now();
+        let done = tokio::time::timeout(self.settings.store_timeout, work).await;
+        let result = done.unwrap_or(Err(StoreError::Timeout));
+        self.metrics.store(op, begun.elapsed());
+        if result.is_err() {
+            self.metrics.store_failed(op);
+        }
+        result
+    }
+}
+
+fn pack<T: Serialize>(value: &T) -> Zeroizing<Vec<u8>> {
+    let packed = postcard::to_stdvec(value);
+    #[expect(clippy::expect_used, reason = "plain structs into memory cannot fail")]
+    Zeroizing::new(packed.expect("serialise"))
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

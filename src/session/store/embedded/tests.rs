@@ -1,0 +1,511 @@
+//! What the embedded store promises beyond the contract: it keeps, it refuses foreign files, it lives with damage.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redb::{ReadableDatabase, ReadableTable};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::tables::{Definition, EXPIRY, META, SESSIONS, SUBJECTS, TOKENS, TOKENS_OF};
+use super::*;
+use crate::secret::random;
+
+const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const SUBJECT: SubjectTag = SubjectTag([1; 32]);
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            folder: TempDir::new().unwrap(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("data").join("sessions.db")
+    }
+
+    fn open(&self) -> Embedded {
+        Embedded::open(&self.path()).unwrap()
+    }
+
+    /// Puts `value` under `key` past the store.
+    fn overwrite(&self, definition: Definition, key: &[u8], value: &[u8]) {
+        let database = redb::Database::open(self.path()).unwrap();
+        let writing = database.begin_write().unwrap();
+        writing
+            .open_table(definition)
+            .unwrap()
+            .insert(key, value)
+            .unwrap();
+        writing.commit().unwrap();
+    }
+
+    /// How many entries all tables but `meta` have.
+    fn entries(&self) -> usize {
+        let database = redb::Database::open(self.path()).unwrap();
+        let reading = database.begin_read().unwrap();
+        let tables = [SESSIONS, TOKENS, TOKENS_OF, SUBJECTS, EXPIRY];
+        let count = |table| reading.open_table(table).unwrap().iter().unwrap().count();
+        tables.into_iter().map(count).sum()
+    }
+
+    /// Makes a file that redb reads and that is none of ours.
+    fn make_foreign(&self) {
+        let database = redb::Database::create(self.path()).unwrap();
+        let writing = database.begin_write().unwrap();
+        let table: redb::TableDefinition<'_, u64, u64> = redb::TableDefinition::new("others");
+        writing.open_table(table).unwrap().insert(1, 1).unwrap();
+        writing.commit().unwrap();
+    }
+}
+
+fn session() -> SessionRow {
+    SessionRow {
+        sid: Sid::generate(START),
+        subject: Some(SUBJECT),
+        created: START,
+        last_seen: START,
+        idle_millis: 60_000,
+        expires: START.after(Duration::from_hours(1)),
+        version: 1,
+        listing: b"listing".to_vec(),
+        private: random::<200>().to_vec(),
+    }
+}
+
+fn token(sid: Sid, predecessor: Option<TokenHash>) -> TokenRow {
+    TokenRow {
+        hash: TokenHash::from_bytes(random()),
+        sid,
+        issued: START,
+        session_key: random::<44>().to_vec(),
+        predecessor,
+        successor: None,
+    }
+}
+
+fn successor(next: &TokenRow) -> Successor {
+    Successor {
+        hash: next.hash,
+        sealed: random::<60>().to_vec(),
+        seen: None,
+    }
+}
+
+async fn created(store: &Embedded) -> Stored {
+    let session = session();
+    let token = token(session.sid, None);
+    store.create(session.clone(), token.clone()).await.unwrap();
+    Stored { token, session }
+}
+
+fn later(secs: u64) -> Timestamp {
+    START.after(Duration::from_secs(secs))
+}
+
+#[tokio::test]
+async fn opening_again_finds_everything_as_it_was() {
+    let place = Place::new();
+    let store = place.open();
+    let (kept, gone) = (created(&store).await, created(&store).await);
+    let next = token(kept.session.sid, Some(kept.token.hash));
+    store
+        .rotate(kept.token.hash, next.clone(), successor(&next))
+        .await
+        .unwrap();
+    store.confirm(next.hash, later(5)).await.unwrap();
+    store.update(kept.session.clone()).await.unwrap();
+    store.remove(gone.session.sid).await.unwrap();
+    let before = [
+        store.load(kept.token.hash).await,
+        store.load(next.hash).await,
+    ];
+    let listed = store.list(None, 10).await.unwrap();
+    drop(store);
+
+    let store = place.open();
+    let after = [
+        store.load(kept.token.hash).await,
+        store.load(next.hash).await,
+    ];
+    assert_eq!(before, after);
+    assert_eq!(
+        after[0].as_ref().unwrap().as_ref().unwrap().session.version,
+        2
+    );
+    assert_eq!(store.load(gone.token.hash).await, Ok(None));
+    assert_eq!(store.list(None, 10).await, Ok(listed.clone()));
+    assert_eq!(store.list_by_subject(SUBJECT, None, 10).await, Ok(listed));
+    assert_eq!(store.sweep(Timestamp::MAX, 10).await, Ok(1));
+}
+
+#[tokio::test]
+async fn an_orderly_end_keeps_the_latest_touch() {
+    let place = Place::new();
+    let store = place.open();
+    let stored = created(&store).await;
+    store
+        .touch(vec![(stored.session.sid, later(30))])
+        .await
+        .unwrap();
+    drop(store);
+    let loaded = place.open().load(stored.token.hash).await.unwrap().unwrap();
+    assert_eq!(loaded.session.last_seen, later(30));
+}
+
+#[tokio::test]
+async fn many_touches_alone_do_not_grow_the_file_without_end() {
+    let place = Place::new();
+    let store = place.open();
+    let stored = created(&store).await;
+    let touch = async |count: u64| {
+        for secs in 0..count {
+            store
+                .touch(vec![(stored.session.sid, later(secs))])
+                .await
+                .unwrap();
+        }
+        fs::metadata(place.path()).unwrap().len()
+    };
+    let few = touch(300).await;
+    let many = touch(1500).await;
+    assert!(many <= few, "{few} bytes grew to {many}");
+}
+
+#[tokio::test]
+async fn the_file_is_for_its_owner_alone() {
+    let place = Place::new();
+    drop(place.open());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&place.path()), 0o600);
+    assert_eq!(mode(place.path().parent().unwrap()), 0o700);
+    fs::set_permissions(place.path(), Permissions::from_mode(0o644)).unwrap();
+    drop(place.open());
+    assert_eq!(mode(&place.path()), 0o600);
+}
+
+#[tokio::test]
+async fn a_file_that_is_open_already_is_refused_until_it_is_free() {
+    let place = Place::new();
+    let first = place.open();
+    let stored = created(&first).await;
+    let error = Embedded::open(&place.path()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("another process has the file open"),
+        "{error}"
+    );
+    assert_eq!(first.load(stored.token.hash).await, Ok(Some(stored)));
+    drop(first);
+    drop(place.open());
+}
+
+#[test]
+fn a_file_of_a_newer_program_is_refused_and_left_alone() {
+    let place = Place::new();
+    drop(place.open());
+    place.overwrite(META, b"format", &7_u32.to_be_bytes());
+    let error = Embedded::open(&place.path()).unwrap_err();
+    assert!(error.to_string().contains("format 7"), "{error}");
+    assert!(matches!(error, StoreError::Unavailable(_)));
+    place.overwrite(META, b"format", &1_u32.to_be_bytes());
+    drop(place.open());
+}
+
+#[test]
+fn what_is_no_session_file_is_refused_and_left_alone() {
+    let place = Place::new();
+    fs::create_dir_all(place.path().parent().unwrap()).unwrap();
+    for content in [
+        &b"garbage"[..],
+        &[0; 5000],
+        &[0xff; 9000],
+        b"redb\x1a\x0a\xa9\x0d\x0a",
+    ] {
+        fs::write(place.path(), content).unwrap();
+        let error = Embedded::open(&place.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+        assert_eq!(fs::read(place.path()).unwrap(), content);
+    }
+    fs::remove_file(place.path()).unwrap();
+    place.make_foreign();
+    let error = Embedded::open(&place.path()).unwrap_err();
+    assert!(error.to_string().contains("not a session file"), "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_a_clear_error() {
+    let place = Place::new();
+    fs::write(place.folder.path().join("data"), b"a file").unwrap();
+    let error = Embedded::open(&place.path()).unwrap_err();
+    assert!(error.to_string().contains("sessions.db"), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_session_is_an_error_to_load_and_hides_no_other() {
+    let place = Place::new();
+    let store = place.open();
+    let (bad, good) = (created(&store).await, created(&store).await);
+    drop(store);
+    place.overwrite(SESSIONS, bad.session.sid.as_bytes(), b"garbage");
+
+    let store = place.open();
+    let sid = bad.session.sid;
+    assert!(matches!(
+        store.load(bad.token.hash).await,
+        Err(StoreError::Damaged(_))
+    ));
+    assert!(matches!(
+        store.update(bad.session.clone()).await,
+        Err(StoreError::Damaged(_))
+    ));
+    assert_eq!(store.list(None, 10).await, Ok(vec![good.session.clone()]));
+    assert_eq!(
+        store.list_by_subject(SUBJECT, None, 10).await,
+        Ok(vec![good.session.clone()])
+    );
+    store
+        .touch(vec![(sid, later(5)), (good.session.sid, later(6))])
+        .await
+        .unwrap();
+    let touched = store.load(good.token.hash).await.unwrap().unwrap();
+    assert_eq!(touched.session.last_seen, later(6));
+}
+
+#[tokio::test]
+async fn a_damaged_session_is_swept_with_all_that_belongs_to_it() {
+    let place = Place::new();
+    let store = place.open();
+    let bad = created(&store).await;
+    let next = token(bad.session.sid, Some(bad.token.hash));
+    store
+        .rotate(bad.token.hash, next.clone(), successor(&next))
+        .await
+        .unwrap();
+    drop(store);
+    place.overwrite(SESSIONS, bad.session.sid.as_bytes(), b"");
+
+    let store = place.open();
+    assert_eq!(store.sweep(later(59), 10).await, Ok(0));
+    assert_eq!(store.sweep(later(60), 10).await, Ok(1));
+    assert_eq!(store.load(next.hash).await, Ok(None));
+    drop(store);
+    assert_eq!(place.entries(), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_session_can_be_removed_with_all_that_belongs_to_it() {
+    let place = Place::new();
+    let store = place.open();
+    let (bad, good) = (created(&store).await, created(&store).await);
+    drop(store);
+    place.overwrite(SESSIONS, bad.session.sid.as_bytes(), &[1; 40]);
+
+    let store = place.open();
+    assert_eq!(store.remove(bad.session.sid).await, Ok(true));
+    assert_eq!(store.load(bad.token.hash).await, Ok(None));
+    assert_eq!(store.remove(good.session.sid).await, Ok(true));
+    drop(store);
+    assert_eq!(place.entries(), 0);
+}
+
+#[tokio::test]
+async fn removal_and_sweep_leave_no_entry_in_any_table() {
+    let place = Place::new();
+    let store = place.open();
+    let (removed, swept) = (created(&store).await, created(&store).await);
+    for stored in [&removed, &swept] {
+        let next = token(stored.session.sid, Some(stored.token.hash));
+        store
+            .rotate(stored.token.hash, next.clone(), successor(&next))
+            .await
+            .unwrap();
+        store
+            .touch(vec![(stored.session.sid, later(30))])
+            .await
+            .unwrap();
+    }
+    assert_eq!(store.sweep(later(60), 10).await, Ok(0));
+    assert_eq!(store.remove(removed.session.sid).await, Ok(true));
+    assert_eq!(store.sweep(later(90), 10).await, Ok(1));
+    drop(store);
+    assert_eq!(place.entries(), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_token_is_an_error_to_load_and_rotate() {
+    let place = Place::new();
+    let store = place.open();
+    let stored = created(&store).await;
+    let next = token(stored.session.sid, Some(stored.token.hash));
+    store
+        .rotate(stored.token.hash, next.clone(), successor(&next))
+        .await
+        .unwrap();
+    drop(store);
+    place.overwrite(TOKENS, stored.token.hash.as_bytes(), &[0xff; 30]);
+
+    let store = place.open();
+    assert!(matches!(
+        store.load(stored.token.hash).await,
+        Err(StoreError::Damaged(_))
+    ));
+    let late = token(stored.session.sid, Some(stored.token.hash));
+    let outcome = store
+        .rotate(stored.token.hash, late.clone(), successor(&late))
+        .await;
+    assert!(
+        matches!(outcome, Err(StoreError::Damaged(_))),
+        "{outcome:?}"
+    );
+    assert_eq!(store.load(late.hash).await, Ok(None));
+    // Its successor goes on as if the damaged one were not there.
+    assert_eq!(store.confirm(next.hash, later(5)).await, Ok(()));
+    assert_eq!(
+        store
+            .load(next.hash)
+            .await
+            .unwrap()
+            .unwrap()
+            .token
+            .predecessor,
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_change_that_fails_takes_no_other_of_its_batch_with_it() {
+    let place = Place::new();
+    let store = place.open();
+    let bad = created(&store).await;
+    drop(store);
+    place.overwrite(SESSIONS, bad.session.sid.as_bytes(), b"garbage");
+
+    let store = Arc::new(place.open());
+    let mut changes = JoinSet::new();
+    for number in 0..60 {
+        let (store, bad) = (Arc::clone(&store), bad.session.clone());
+        changes.spawn(async move {
+            if number % 3 == 0 {
+                assert!(matches!(
+                    store.update(bad).await,
+                    Err(StoreError::Damaged(_))
+                ));
+                return None;
+            }
+            Some(created(&store).await)
+        });
+    }
+    let stored: Vec<Stored> = changes.join_all().await.into_iter().flatten().collect();
+    assert_eq!(stored.len(), 40);
+    for stored in stored {
+        assert_eq!(store.load(stored.token.hash).await, Ok(Some(stored)));
+    }
+}
+
+#[tokio::test]
+async fn changes_beyond_the_queue_are_told_that_the_store_is_busy() {
+    let place = Place::new();
+    let store = Arc::new(place.open());
+    let stored = created(&store).await;
+    // The writer is occupied for as long as it looks up these.
+    let mut touches: Vec<_> = (0..150_000_u64)
+        .map(|secs| (Sid::generate(START), later(secs)))
+        .collect();
+    touches.push((stored.session.sid, later(1)));
+    let mut changes = JoinSet::new();
+    let busy = Arc::clone(&store);
+    changes.spawn(async move { busy.touch(touches).await.map(|()| false) });
+    for _ in 0..5000 {
+        let store = Arc::clone(&store);
+        changes.spawn(async move { store.remove(Sid::from_bytes([0; 16])).await });
+    }
+    let outcomes = changes.join_all().await;
+    let busy = outcomes
+        .iter()
+        .filter(|outcome| **outcome == Err(StoreError::Busy))
+        .count();
+    assert!(busy > 0);
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == Ok(false))
+            .count(),
+        5001 - busy
+    );
+    assert_eq!(store.probe().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_change_is_made_though_nobody_waits_for_its_answer() {
+    let place = Place::new();
+    let store = place.open();
+    let session = session();
+    let token = token(session.sid, None);
+    {
+        let mut creating = store.create(session.clone(), token.clone());
+        assert!(futures_util::poll!(&mut creating).is_pending());
+    }
+    drop(store);
+    let loaded = place.open().load(token.hash).await.unwrap();
+    assert_eq!(loaded, Some(Stored { token, session }));
+}
+
+/// Damage anywhere in the file is an error, or it is not noticed because nothing was read from there: never a panic of
+/// whoever asked, never a row that was not written.
+#[tokio::test]
+async fn a_file_with_damage_anywhere_is_never_misread() {
+    let place = Place::new();
+    let store = place.open();
+    let mut kept = Vec::new();
+    for _ in 0..40 {
+        kept.push(created(&store).await);
+    }
+    drop(store);
+    let whole = fs::read(place.path()).unwrap();
+    // In each page that is used: its head and its middle.
+    let mut places = Vec::new();
+    for (number, page) in whole.chunks(4096).enumerate() {
+        let used: Vec<usize> = (0..page.len()).filter(|at| page[*at] != 0).collect();
+        if let Some(first) = used.first() {
+            places.extend([first, &used[used.len() / 2]].map(|at| number * 4096 + at));
+        }
+    }
+    let mut outcomes = [0, 0, 0];
+    for at in places {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0xff;
+        fs::write(place.path(), &damaged).unwrap();
+        let Ok(store) = Embedded::open(&place.path()) else {
+            outcomes[0] += 1;
+            continue;
+        };
+        for stored in &kept {
+            match store.load(stored.token.hash).await {
+                Ok(Some(loaded)) => assert_eq!(loaded, *stored, "byte {at}"),
+                Ok(None) | Err(_) => outcomes[1] += 1,
+            }
+        }
+        for row in store.list(None, 100).await.unwrap_or_default() {
+            assert!(kept.iter().any(|stored| stored.session == row), "byte {at}");
+        }
+        drop(created_or_error(&store).await);
+        drop(store.sweep(Timestamp::MAX, 100).await);
+        outcomes[2] += 1;
+    }
+    assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
+}
+
+async fn created_or_error(store: &Embedded) -> Result<(), StoreError> {
+    let session = session();
+    let token = token(session.sid, None);
+    store.create(session, token).await
+}

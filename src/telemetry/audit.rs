@@ -1,0 +1,99 @@
+//! Security events, each one line of JSON in a log of its own. The enum is closed: what is not here is not an event,
+//! and no variant has a field for a secret.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::writer::LineWriter;
+use crate::clock::Clock;
+
+/// Something that a person who answers for security would want to know.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum AuditEvent {
+    /// Somebody without the right user or group asked for a route.
+    AccessDenied {
+        sid: String,
+        user: String,
+        route: String,
+        address: IpAddr,
+    },
+    /// A request failed the check that it comes from our own page.
+    CrossSiteRefused {
+        place: String,
+        address: IpAddr,
+    },
+    /// More than one session cookie came with a request.
+    CookieTossing {
+        address: IpAddr,
+    },
+    /// A client sent header fields that only we may set.
+    IdentityHeaderStripped {
+        field: String,
+        address: IpAddr,
+    },
+    LoginFailed {
+        provider: String,
+        user: String,
+        address: IpAddr,
+    },
+    LoginSucceeded {
+        sid: String,
+        provider: String,
+        user: String,
+        address: IpAddr,
+    },
+    LoginThrottled {
+        provider: String,
+        user: String,
+        address: IpAddr,
+    },
+    SessionEnded {
+        sid: String,
+        reason: &'static str,
+    },
+    SessionRotated {
+        sid: String,
+    },
+    /// A token that had been replaced was presented again: the session was ended.
+    TokenReused {
+        sid: String,
+        address: IpAddr,
+    },
+    /// A well-formed token that nobody issued, or that has ended.
+    UnknownToken {
+        address: IpAddr,
+    },
+}
+
+/// The audit log. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    writer: LineWriter,
+    clock: Clock,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    #[serde(flatten)]
+    event: &'a AuditEvent,
+}
+
+impl Audit {
+    pub fn new(writer: LineWriter, clock: Clock) -> Self {
+        Self { writer, clock }
+    }
+
+    pub fn record(&self, event: &AuditEvent) {
+        let time = self.clock.now().to_string();
+        match serde_json::to_vec(&Line { time, event }) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                self.writer.write(line);
+            }
+            Err(error) => tracing::error!(%error, "an audit event could not be written"),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! One HTTP/1.1 connection to an app, driven by whoever uses it: its reads and writes happen inside the task that
+//! serves the request, so a response crosses no task on its way.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::UpstreamError;
+use super::body::RequestBody;
+use super::connect::Stream;
+use super::pool::Place;
+use crate::deadline::{Deadline, Tick, Watch};
+
+/// The longest response header section that is read, in bytes.
+const MAX_RESPONSE_HEADER: usize = 64 * 1024;
+
+type Connection = http1::Connection<TokioIo<Stream>, RequestBody>;
+
+pub(super) struct Link {
+    sender: http1::SendRequest<RequestBody>,
+    /// `None` once the connection is over or drives itself.
+    connection: Option<Box<Connection>>,
+    waker: Waker,
+    forward: Arc<Forward>,
+    pub(super) deadline: Arc<Deadline>,
+    /// When it was last put away, in ticks.
+    pub(super) idle_since: Tick,
+    watch: Watch,
+    /// The request's body has not ended.
+    uploading: Option<Arc<AtomicBool>>,
+    _place: Place,
+}
+
+/// Hands a wake-up of the connection to the task that uses it now. The connection keeps this one waker for its life,
+/// so nothing in it can hold on to a task that has moved on.
+#[derive(Debug, Default)]
+struct Forward(AtomicWaker);
+
+impl Wake for Forward {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.wake();
+    }
+}
+
+/// An exchange that brought no response.
+pub(super) struct Failed {
+    pub(super) error: UpstreamError,
+    /// The request, where nothing of it was written.
+    pub(super) unsent: Option<Request<RequestBody>>,
+    /// The connection ended before a byte of the response: the app may have closed it before it saw the request.
+    pub(super) closed_early: bool,
+}
+
+impl Link {
+    pub(super) async fn new(
+        stream: Stream,
+        place: Place,
+        watch: &Watch,
+    ) -> Result<Self, UpstreamError> {
+        let mut builder = http1::Builder::new();
+        builder.max_header_size(MAX_RESPONSE_HEADER);
+        let shaken = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, connection) =
+            shaken.map_err(|error| UpstreamError::Connect(error.to_string()))?;
+        let forward = Arc::new(Forward::default());
+        Ok(Self {
+            sender,
+            connection: Some(Box::new(connection)),
+            waker: Waker::from(forward.clone()),
+            forward,
+            deadline: Deadline::new(watch),
+            idle_since: watch.now(),
+            watch: watch.clone(),
+            uploading: None,
+            _place: place,
+        })
+    }
+
+    /// Reads and writes what can be. `Ready` once the connection is over.
+    pub(super) fn drive(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.forward.0.register(cx.waker());
+        self.poll_connection()
+    }
+
+    /// As [`Link::drive`], for nobody in particular. `true`: still open.
+    pub(super) fn drive_idle(&mut self) -> bool {
+        self.forward.0.take();
+        self.poll_connection().is_pending()
+    }
+
+    fn poll_connection(&mut self) -> Poll<()> {
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(());
+        };
+        let over = Pin::new(&mut **connection)
+            .poll_without_shutdown(&mut Context::from_waker(&self.waker));
+        if over.is_ready() {
+            // What went wrong is told to the request or to its body.
+            self.connection = None;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.connection.is_some() && self.sender.is_ready()
+    }
+
+    /// The request's body is still on its way while the response comes.
+    pub(super) fn is_uploading(&self) -> bool {
+        let uploading = self.uploading.as_ref();
+        uploading.is_some_and(|uploading| uploading.load(Ordering::Relaxed))
+    }
+
+    /// It will wait for the next request from now on.
+    pub(super) fn rest(&mut self) {
+        self.idle_since = self.watch.now();
+        self.uploading = None;
+    }
+
+    /// Sends a request and waits for the response's head, at most `limit` from the end of the request.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, Failed> {
+        self.deadline.arm(limit);
+        self.uploading = request.body().under_way();
+        let mut response = std::pin::pin!(self.sender.try_send_request(request));
+        let (forward, waker, deadline) = (&self.forward, &self.waker, &self.deadline);
+        let connection = &mut self.connection;
+        std::future::poll_fn(|cx| {
+            forward.0.register(cx.waker());
+            if let Some(open) = connection {
+                let over =
+                    Pin::new(&mut **open).poll_without_shutdown(&mut Context::from_waker(waker));
+                if over.is_ready() {
+                    *connection = None;
+                }
+            }
+            match response.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(answer.map_err(failed)),
+                Poll::Pending if deadline.poll_passed(cx) => Poll::Ready(Err(Failed {
+                    error: UpstreamError::Timeout,
+                    unsent: None,
+                    closed_early: false,
+                })),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Lets the connection run in a task of its own, for exchanges that go both ways at once or change protocol.
+    pub(super) fn detach(&mut self) {
+        // The upload keeps the old deadline; from here on ours is the response's alone.
+        self.deadline = self.deadline.another();
+        if let Some(connection) = self.connection.take() {
+            tokio::spawn(async move {
+                if let Err(error) = connection.with_upgrades().await {
+                    tracing::debug!(%error, "an upstream connection failed");
+                }
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("open", &self.connection.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn failed(mut failure: TrySendError<Request<RequestBody>>) -> Failed {
+    let unsent = failure.take_message();
+    let error = failure.into_error();
+    let closed_early = error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+    Failed {
+        error: blame(&error),
+        unsent,
+        closed_early,
+    }
+}
+
+/// Whose fault it is: the client's where its body failed, else the app's.
+fn blame(error: &hyper::Error) -> UpstreamError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(this) = cause {
+        if let Some(error) = this.downcast_ref::<UpstreamError>() {
+            return error.clone();
+        }
+        cause = this.source();
+    }
+    UpstreamError::Exchange(error.to_string())
+}

@@ -1,0 +1,228 @@
+//! The apps of one worker, and the connections to them that wait for the next request: last in, first out, so that
+//! the ones not needed grow old and are closed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+
+use super::body::{RequestBody, ResponseBody};
+use super::connect::connect;
+use super::link::{Failed, Link};
+use super::{Patience, Target, UpstreamError};
+use crate::deadline::{Tick, Watch, Watched};
+
+/// An idle connection is closed after this long: less than what common app servers keep theirs for.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+
+/// A connection that has been idle for longer than this may have been closed by the app just now, so a request that
+/// may be sent twice is kept until it is answered.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Every app, as one worker reaches them.
+#[derive(Debug)]
+pub struct Upstreams {
+    shelves: Vec<Arc<Shelf>>,
+    watch: Watch,
+}
+
+/// One app and the connections to it.
+pub(super) struct Shelf {
+    target: Target,
+    idle: Mutex<Vec<Link>>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Upstreams {
+    pub fn new(targets: &[Target], watch: &Watch) -> Self {
+        let shelf = |target: &Target| {
+            let shelf = Arc::new(Shelf {
+                target: target.clone(),
+                idle: Mutex::default(),
+                open: Arc::default(),
+            });
+            watch.add(&shelf);
+            shelf
+        };
+        Self {
+            shelves: targets.iter().map(shelf).collect(),
+            watch: watch.clone(),
+        }
+    }
+
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// The app that a route names by its place in the configuration.
+    pub fn target(&self, upstream: usize) -> Option<&Target> {
+        self.shelves.get(upstream).map(|shelf| &shelf.target)
+    }
+
+    /// Sends a request that is ready to go, in origin form, and returns what the app answers. It is sent a second
+    /// time only where the app cannot have acted on the first: nothing was written, or the connection was an idle one
+    /// that the app had closed and the method is idempotent (RFC 9110 section 9.2.2).
+    pub async fn send(
+        &self,
+        upstream: usize,
+        mut request: Request<RequestBody>,
+        patience: Patience,
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
+        let shelf = self.shelf(upstream)?;
+        while let Some(mut link) = shelf.take() {
+            let copy = copy_of(&request, link.idle_since.after(FRESH) < self.watch.now());
+            request
+                .body_mut()
+                .paces(&link.deadline, patience.first_byte);
+            match link.exchange(request, patience.first_byte).await {
+                Ok(response) => return finish(response, link, shelf, patience),
+                Err(failed) => request = resend(failed, copy)?,
+            }
+        }
+        let mut link = self.open(shelf, patience).await?;
+        request
+            .body_mut()
+            .paces(&link.deadline, patience.first_byte);
+        match link.exchange(request, patience.first_byte).await {
+            Ok(response) => finish(response, link, shelf, patience),
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    /// As [`Upstreams::send`], over a connection of its own that can change protocol: the response may be a 101 with
+    /// `hyper::upgrade` attached.
+    pub async fn send_upgrade(
+        &self,
+        upstream: usize,
+        request: Request<RequestBody>,
+        patience: Patience,
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
+        let shelf = self.shelf(upstream)?;
+        let mut link = self.open(shelf, patience).await?;
+        link.detach();
+        match link.exchange(request, patience.first_byte).await {
+            Ok(response) => Ok(
+                response.map(|body| ResponseBody::new(body, link, shelf.clone(), patience.idle))
+            ),
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    fn shelf(&self, upstream: usize) -> Result<&Arc<Shelf>, UpstreamError> {
+        let shelf = self.shelves.get(upstream);
+        shelf.ok_or_else(|| UpstreamError::Connect("no such upstream".to_owned()))
+    }
+
+    async fn open(&self, shelf: &Shelf, patience: Patience) -> Result<Link, UpstreamError> {
+        let place = Place::take(&shelf.open, shelf.target.max_connections)?;
+        let stream = connect(&shelf.target, patience.connect).await?;
+        Link::new(stream, place, &self.watch).await
+    }
+}
+
+impl Shelf {
+    /// The connection that was put back last and is still open.
+    fn take(&self) -> Option<Link> {
+        loop {
+            let mut link = self.idle.lock().pop()?;
+            if link.drive_idle() && link.is_ready() {
+                return Some(link);
+            }
+        }
+    }
+
+    /// Puts a connection back, if it is fit for another request.
+    pub(super) fn put(&self, mut link: Link) {
+        link.deadline.disarm();
+        if !link.drive_idle() || !link.is_ready() {
+            return;
+        }
+        let mut idle = self.idle.lock();
+        if idle.len() < self.target.max_idle {
+            link.rest();
+            idle.push(link);
+        }
+    }
+}
+
+impl Watched for Shelf {
+    /// Lets go of what the app has closed, and of what nobody needed for long.
+    fn check(&self, now: Tick) {
+        let stale = |link: &mut Link| link.idle_since.after(MAX_IDLE) <= now || !link.drive_idle();
+        let mut idle = self.idle.lock();
+        idle.retain_mut(|link| !stale(link));
+    }
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let idle = self.idle.lock().len();
+        f.debug_struct("Shelf")
+            .field("url", &self.target.url)
+            .field("idle", &idle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One of the connections that an app may have at once.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>, max: usize) -> Result<Self, UpstreamError> {
+        let place = Self(open.clone());
+        match open.fetch_add(1, Ordering::Relaxed) < max {
+            true => Ok(place),
+            false => Err(UpstreamError::Exhausted(max)),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What could be sent again, where that may be needed and is allowed.
+fn copy_of(request: &Request<RequestBody>, needed: bool) -> Option<Request<RequestBody>> {
+    let idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    );
+    (needed && idempotent && request.body().is_empty()).then(|| {
+        let mut copy = Request::new(RequestBody::Empty);
+        copy.method_mut().clone_from(request.method());
+        copy.uri_mut().clone_from(request.uri());
+        copy.headers_mut().clone_from(request.headers());
+        copy
+    })
+}
+
+fn resend(
+    failed: Failed,
+    copy: Option<Request<RequestBody>>,
+) -> Result<Request<RequestBody>, UpstreamError> {
+    let copy = copy.filter(|_| failed.closed_early);
+    failed.unsent.or(copy).ok_or(failed.error)
+}
+
+fn finish(
+    response: Response<Incoming>,
+    mut link: Link,
+    shelf: &Arc<Shelf>,
+    patience: Patience,
+) -> Result<Response<ResponseBody>, UpstreamError> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let unasked = "the app changed the protocol without being asked".to_owned();
+        return Err(UpstreamError::Exchange(unasked));
+    }
+    if link.is_uploading() {
+        link.detach();
+    }
+    Ok(response.map(|body| ResponseBody::new(body, link, shelf.clone(), patience.idle)))
+}

@@ -1,0 +1,41 @@
+//! HTTP types that several areas share, and nothing else.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::secret::random;
+
+/// Our own places on every served host begin with this.
+pub const RESERVED_PREFIX: &str = "/.doorward/";
+
+/// A whole response of our own making.
+pub type Page = http::Response<Bytes>;
+
+/// Names one request in logs and on error pages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RequestId(u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Gives out request ids that do not repeat, from a random beginning.
+#[derive(Debug)]
+pub struct RequestIds(AtomicU64);
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::from_le_bytes(random())))
+    }
+}
+
+impl RequestIds {
+    pub fn next(&self) -> RequestId {
+        // Odd, so the sequence visits all 64-bit values before it comes back; neighbours do not look alike.
+        RequestId(self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+    }
+}

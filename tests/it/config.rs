@@ -1,0 +1,1017 @@
+//! Configuration files, right and wrong: what loads, and what an operator is told about what does not.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use doorward::config::{
+    self, CertificateSource, ConfigErrors, MINIMAL, Missing, Settings, StoreSettings,
+};
+use doorward::routing::Access;
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+/// A folder with made-up certificate files; the configuration lies in it as `doorward.toml`.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        place.write("certs/site.pem", "not read here");
+        place.write("certs/site.key", "not read here");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn load(&self, text: &str) -> Result<Settings, ConfigErrors> {
+        self.write("doorward.toml", text);
+        config::load(&self.path("doorward.toml"), Missing::Refused)
+    }
+
+    /// What is said about a bad file, with the folder left out of it.
+    fn complaints(&self, text: &str) -> String {
+        let errors = self.load(text).unwrap_err().to_string();
+        errors.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+fn complaints(text: &str) -> String {
+    Place::new().complaints(text)
+}
+
+/// The minimal file with one part of it replaced.
+fn minimal_with(part: &str, replacement: &str) -> String {
+    assert!(MINIMAL.contains(part), "{part}");
+    MINIMAL.replace(part, replacement)
+}
+
+/// The minimal file with keys added to its last section, the route.
+fn route_with(keys: &str) -> String {
+    format!("{MINIMAL}\n{keys}\n")
+}
+
+const REPOSITORY: &str = include_str!("../../config.toml");
+
+#[test]
+fn the_minimal_file_loads_with_every_default() {
+    let place = Place::new();
+    assert!(MINIMAL.lines().count() <= 16);
+    let settings = place.load(MINIMAL).unwrap();
+    assert_eq!(settings.listen, ["127.0.0.1:8443".parse().unwrap()]);
+    assert!(settings.http_listen.is_empty() && settings.admin_listen.is_none());
+    assert!(settings.workers >= 1);
+    assert_eq!(settings.limits, doorward::edge::Limits::default());
+    assert_eq!(settings.session.idle_timeout, Duration::from_mins(30));
+    assert_eq!(
+        settings.store,
+        StoreSettings::Embedded {
+            path: place.path("data/sessions.db")
+        }
+    );
+    assert_eq!(settings.routes[0].access, Access::User);
+    assert_eq!(settings.routes[0].path, "/");
+    assert_eq!(
+        settings.upstreams[settings.routes[0].upstream].url,
+        "http://127.0.0.1:3000"
+    );
+    assert!(matches!(&settings.tls.source, CertificateSource::Files(files) if files.len() == 1));
+}
+
+#[test]
+fn the_default_secret_is_made_once_and_kept_private() {
+    let place = Place::new();
+    let first = place.load(MINIMAL).unwrap();
+    let mode = fs::metadata(place.path("data/session.key"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(place.load(MINIMAL).unwrap().secrets, first.secrets);
+    assert!(first.secrets[0].expose().len() >= 32);
+}
+
+#[test]
+fn nothing_is_written_for_a_file_with_errors() {
+    let place = Place::new();
+    place.load(&route_with("nonsense = 1")).unwrap_err();
+    assert!(!place.path("data").exists());
+}
+
+#[test]
+fn the_repositorys_own_file_loads() {
+    let place = Place::new();
+    let settings = place.load(REPOSITORY).unwrap();
+    assert_eq!(settings.routes.len(), 2);
+    assert_eq!(settings.upstreams.len(), 1, "equal upstreams are one");
+    assert_eq!(
+        settings.admin_listen,
+        Some("127.0.0.1:9090".parse().unwrap())
+    );
+}
+
+#[test]
+fn the_repositorys_own_file_names_every_key_and_no_other() {
+    let known = config::known_keys();
+    let (free, fixed): (BTreeSet<_>, BTreeSet<_>) =
+        known.into_iter().partition(|key| key.ends_with(".*"));
+    let is_free = |key: &String| {
+        free.iter()
+            .any(|free| key.starts_with(free.trim_end_matches('*')))
+    };
+    let named: BTreeSet<_> = keys_named(REPOSITORY)
+        .into_iter()
+        .filter(|key| !is_free(key))
+        .collect();
+    let missing: Vec<_> = fixed.difference(&named).collect();
+    let strange: Vec<_> = named.difference(&fixed).collect();
+    assert!(
+        missing.is_empty(),
+        "config.toml says nothing about {missing:?}"
+    );
+    assert!(
+        strange.is_empty(),
+        "config.toml names what nobody reads: {strange:?}"
+    );
+}
+
+/// Every commented line that shows a default says the truth: with all of them made active, nothing changes.
+#[test]
+fn the_defaults_that_the_file_tells_of_are_the_defaults() {
+    let place = Place::new();
+    let plain = place.load(REPOSITORY).unwrap();
+    let told = [
+        "trusted_proxies",
+        "workers",
+        "forwarding",
+        "hsts_max_age",
+        "cookie_name",
+        "touch_interval",
+    ];
+    let more = [
+        "rotate_interval",
+        "rotate_grace",
+        "cache_ttl",
+        "cache_size",
+        "timeout",
+        "max_attempts",
+    ];
+    let rest = ["attempt_window", "access_format", "audit", "level"];
+    let limits = REPOSITORY
+        .split_once("[limits]")
+        .unwrap()
+        .1
+        .split_once("[log]")
+        .unwrap()
+        .0;
+    let limits = limits
+        .lines()
+        .filter_map(|line| line.strip_prefix("# ")?.split_once(" = "))
+        .map(|(key, _)| key);
+    let keys: BTreeSet<_> = told
+        .into_iter()
+        .chain(more)
+        .chain(rest)
+        .chain(limits)
+        .collect();
+    assert_eq!(keys.len(), 26);
+    let activate = |line: &str| match line.strip_prefix("# ").filter(|rest| {
+        rest.split(" = ")
+            .next()
+            .is_some_and(|key| keys.contains(key))
+    }) {
+        Some(active) => format!("{active}\n"),
+        None => format!("{line}\n"),
+    };
+    let active: String = REPOSITORY.lines().map(activate).collect();
+    let active = place.load(&active).unwrap();
+    assert_eq!(format!("{plain:?}"), format!("{active:?}"));
+}
+
+#[test]
+fn every_key_of_a_route_is_understood() {
+    let place = Place::new();
+    let all = REPOSITORY
+        .split_once("# [[route]]\n")
+        .unwrap()
+        .1
+        .split_once("\n\n")
+        .unwrap()
+        .0;
+    let is_key = |line: &str| {
+        line.split_once(" = ")
+            .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    };
+    let keys: String = all
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| is_key(line))
+        .fold(String::new(), |keys, line| keys + line + "\n");
+    let authority = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
+    place.write("certs/ca.pem", &authority.cert.pem());
+    let settings = place
+        .load(&format!("{REPOSITORY}\n[[route]]\n{keys}"))
+        .unwrap();
+    let route = settings.routes.last().unwrap();
+    assert_eq!(route.id, "wiki.example.com/app GET,POST");
+    assert_eq!(route.idle_timeout, Some(Duration::from_mins(10)));
+    assert_eq!(route.max_body, Some(10_000_000));
+    assert_eq!(route.request_headers.set.len(), 1);
+    assert_eq!(route.response_headers.remove.len(), 2);
+    assert_eq!(
+        settings.upstreams[route.upstream].authority,
+        "app.internal:8443"
+    );
+    assert!(settings.upstreams[route.upstream].tls.is_some());
+}
+
+/// Active or commented, with the section they stand in; keys within tables too.
+fn keys_named(text: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    let mut section = String::new();
+    for line in text.lines() {
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(header) = line.strip_prefix('[') {
+            let name = header.trim_start_matches('[').split(']').next();
+            name.unwrap().clone_into(&mut section);
+            named.insert(section.clone());
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        {
+            let value: toml::Table = toml::from_str(line).unwrap();
+            collect(&section, &value, &mut named);
+        }
+    }
+    named
+}
+
+fn collect(section: &str, table: &toml::Table, named: &mut BTreeSet<String>) {
+    for (key, value) in table {
+        let path = format!("{section}.{key}");
+        named.insert(path.clone());
+        let items = value
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| vec![value.clone()]);
+        items
+            .iter()
+            .filter_map(toml::Value::as_table)
+            .for_each(|table| collect(&path, table, named));
+    }
+}
+
+#[test]
+fn a_misspelled_key_is_told_the_right_one_and_is_not_missing_too() {
+    let text = minimal_with("host =", "hots =")
+        .replace("[tls]", "[session]\nidle_timout = \"20m\"\n\n[tls]");
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:5:1: session.idle_timout: unknown key
+        5 | idle_timout = "20m"
+          | ^^^^^^^^^^^
+      help: did you mean `idle_timeout`?
+
+    doorward.toml:16:1: route.hots: unknown key
+       16 | hots = "localhost"
+          | ^^^^
+      help: did you mean `host`?
+
+    2 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn a_wrong_type_is_told_what_is_expected() {
+    let text = route_with(
+        "activity = \"no\"\nmax_body = 1048576\nstrip_prefix = 3\nidle_timeout = 30\nmethods = \"GET\"",
+    );
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:16:12: route.activity: expected true or false, found the text "no"
+       16 | activity = "no"
+          |            ^^^^
+
+    doorward.toml:17:12: route.max_body: expected a size with its unit, found the number 1048576
+       17 | max_body = 1048576
+          |            ^^^^^^^
+      help: write "1MiB" for 1048576 bytes
+
+    doorward.toml:18:16: route.strip_prefix: expected true or false, found the number 3
+       18 | strip_prefix = 3
+          |                ^
+
+    doorward.toml:19:16: route.idle_timeout: expected a duration, found the number 30
+       19 | idle_timeout = 30
+          |                ^^
+      help: write "30s" for seconds, "30m" for minutes
+
+    doorward.toml:20:11: route.methods: expected a list, found the text "GET"
+       20 | methods = "GET"
+          |           ^^^^^
+      help: write ["GET"]
+
+    5 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn a_duration_that_is_none_is_shown_how_they_are_written() {
+    let text = minimal_with(
+        "[tls]",
+        "[limits]\nheader_timeout = \"30 minuts\"\ndrain_timeout = \"0s\"\n\n[tls]",
+    );
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:5:18: limits.header_timeout: "30 minuts" is not a duration
+        5 | header_timeout = "30 minuts"
+          |                  ^^^^^^^^^^^
+      help: durations are written like "250ms", "30m", "1h 30m" or "7d"
+
+    doorward.toml:6:17: limits.drain_timeout: "0s" is not between 1ms and 366d
+        6 | drain_timeout = "0s"
+          |                 ^^^^
+
+    2 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn several_errors_come_at_once_in_the_order_of_the_file() {
+    let text = "[server]\nlisten = \":8443\"\nworkers = -1\n\n[tls]\n\n[[route]]\nhost = \"https://wiki.example.com/\"\n\
+                path = \"/a/../b/\"\naccess = \"everybody\"\nupstream = \"127.0.0.1:3000\"\n";
+    assert_snapshot!(complaints(text), @r#"
+    doorward.toml:2:10: server.listen: ":8443" is not an address to listen on
+        2 | listen = ":8443"
+          |          ^^^^^^^
+      help: for every address of this machine: "0.0.0.0:8443" or "[::]:8443"
+
+    doorward.toml:3:11: server.workers: -1 is not between 0 and 1024
+        3 | workers = -1
+          |           ^^
+
+    doorward.toml:5:1: tls.certificates: no certificate is given
+        5 | [tls]
+          | ^^^^^
+      help: write `certificates = [{ cert = "certs/site.pem", key = "certs/site.key" }]`, or `self_signed = true` for development
+
+    doorward.toml:8:8: route.host: "https://wiki.example.com/" is not a host
+        8 | host = "https://wiki.example.com/"
+          |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      help: write "wiki.example.com", without scheme, port or path
+
+    doorward.toml:9:8: route.path: "/a/../b/" has a segment of dots
+        9 | path = "/a/../b/"
+          |        ^^^^^^^^^^
+      help: write the path that it leads to
+
+    doorward.toml:10:10: route.access: "everybody" is not a rule of access
+       10 | access = "everybody"
+          |          ^^^^^^^^^^^
+      help: known are "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+
+    doorward.toml:11:12: route.upstream: "127.0.0.1:3000" is not the address of an app
+       11 | upstream = "127.0.0.1:3000"
+          |            ^^^^^^^^^^^^^^^^
+      help: write "http://127.0.0.1:3000"
+
+    7 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn broken_syntax_is_placed_and_the_rest_is_read_all_the_same() {
+    let text = minimal_with(
+        "users = \"users.toml\"",
+        "users = \"users.toml\nmax_attempts = many",
+    )
+    .replace("\"user\"", "\"usr\"");
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:10:20: the quote is not closed
+       10 | users = "users.toml
+          |                    ^
+      help: end the text with "
+
+    doorward.toml:11:16: text must be in quotes
+       11 | max_attempts = many
+          |                ^^^^
+      help: write "many"
+
+    doorward.toml:15:10: route.access: "usr" is not a rule of access
+       15 | access = "usr"
+          |          ^^^^^
+      help: did you mean "user"? Known are "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+
+    3 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn a_line_that_is_no_setting_hides_nothing_below_it() {
+    let text = minimal_with("listen =", "listen").replace("\"user\"", "\"usr\"");
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:2:8: key with no value, expected `=`
+        2 | listen "127.0.0.1:8443"
+          |        ^
+      help: a setting is written `key = value`
+
+    doorward.toml:14:10: route.access: "usr" is not a rule of access
+       14 | access = "usr"
+          |          ^^^^^
+      help: did you mean "user"? Known are "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+
+    2 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn what_is_never_closed_is_not_followed_by_a_flood() {
+    for (part, broken) in [("[tls]", "tls]"), ("[tls]", "[tls"), ("}]", "}")] {
+        let shown = complaints(&route_with("bogus = 1").replace(part, broken));
+        assert!(shown.ends_with("1 error in doorward.toml"), "{shown}");
+        assert!(shown.contains("nothing below could be judged"), "{shown}");
+    }
+}
+
+#[test]
+fn files_that_a_command_is_about_to_make_may_be_missing() {
+    let place = Place::new();
+    place.write("doorward.toml", &MINIMAL.replace("certs/", "none/"));
+    let file = place.path("doorward.toml");
+    assert!(config::load(&file, Missing::Refused).is_err());
+    let settings = config::load(&file, Missing::Tolerated).unwrap();
+    assert_eq!(settings.hosts(), ["localhost"]);
+}
+
+#[test]
+fn a_key_or_section_given_twice_names_both_places() {
+    let text = format!("{MINIMAL}\nhost = \"other\"\n[server]\nworkers = 2\n");
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:16:1: host: is given twice
+       16 | host = "other"
+          | ^^^^
+       13 | host = "localhost"
+          | ---- first here
+      help: keep one of them
+
+    doorward.toml:17:2: server: is given twice
+       17 | [server]
+          |  ^^^^^^
+        1 | [server]
+          | -------- first here
+      help: keep one of them
+
+    2 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn what_is_required_is_asked_for_with_an_example() {
+    let text = "[server]\nworkers = 0\n[tls]\ncertificates = [{ cert = \"certs/site.pem\" }]\n[[provider]]\n[[route]]\n";
+    assert_snapshot!(complaints(text), @r#"
+    doorward.toml:1:1: server.listen: is missing
+        1 | [server]
+          | ^^^^^^^^
+      help: for example `listen = "0.0.0.0:8443"`
+
+    doorward.toml:4:17: tls.certificates.key: is missing
+        4 | certificates = [{ cert = "certs/site.pem" }]
+          |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      help: for example `key = "certs/site.key"`
+
+    doorward.toml:5:1: provider.id: is missing
+        5 | [[provider]]
+          | ^^^^^^^^^^^^
+      help: for example `id = "local"`
+
+    doorward.toml:5:1: provider.type: is missing
+        5 | [[provider]]
+          | ^^^^^^^^^^^^
+      help: for example `type = "local"`
+
+    doorward.toml:5:1: provider.users: is missing
+        5 | [[provider]]
+          | ^^^^^^^^^^^^
+      help: for example `users = "users.toml"`
+
+    doorward.toml:6:1: route.access: is missing
+        6 | [[route]]
+          | ^^^^^^^^^
+      help: for example `access = "user"`
+
+    doorward.toml:6:1: route.host: is missing
+        6 | [[route]]
+          | ^^^^^^^^^
+      help: for example `host = "wiki.example.com"`
+
+    doorward.toml:6:1: route.upstream: is missing
+        6 | [[route]]
+          | ^^^^^^^^^
+      help: for example `upstream = "http://127.0.0.1:3000"`
+
+    8 errors in doorward.toml
+    "#);
+    assert_snapshot!(complaints(""), @r#"
+    doorward.toml:1:1: route: no route is given, so nothing would be served
+        1 |
+          | ^
+      help: add one: `[[route]]` with `host`, `access` and `upstream`
+
+    doorward.toml:1:1: server.listen: is missing, there is no section [server]
+        1 |
+          | ^
+      help: for example `listen = "0.0.0.0:8443"`
+
+    doorward.toml:1:1: tls.certificates: no certificate is given, there is no section [tls]
+        1 |
+          | ^
+      help: write `certificates = [{ cert = "certs/site.pem", key = "certs/site.key" }]`, or `self_signed = true` for development
+
+    3 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn networks_and_addresses_are_checked() {
+    let trusted = "trusted_proxies = [\"10.0.0.0/33\", \"10.1.2.3/8\", \"proxy.internal\"]";
+    let text = minimal_with(
+        "[tls]",
+        &format!("http_listen = [\"127.0.0.1\", \"127.0.0.1:8443\"]\n{trusted}\n\n[tls]"),
+    );
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:4:16: server.http_listen: "127.0.0.1" is not an address to listen on
+        4 | http_listen = ["127.0.0.1", "127.0.0.1:8443"]
+          |                ^^^^^^^^^^^
+      help: add a port: "127.0.0.1:8443"
+
+    doorward.toml:4:29: server.http_listen: 127.0.0.1:8443 is taken already, on line 2
+        4 | http_listen = ["127.0.0.1", "127.0.0.1:8443"]
+          |                             ^^^^^^^^^^^^^^^^
+        2 | listen = "127.0.0.1:8443"
+          |          ---------------- first here
+      help: give each listener its own port
+
+    doorward.toml:5:20: server.trusted_proxies: "10.0.0.0/33" is not a network
+        5 | trusted_proxies = ["10.0.0.0/33", "10.1.2.3/8", "proxy.internal"]
+          |                    ^^^^^^^^^^^^^
+      help: write an address ("10.0.0.7") or a network ("10.0.0.0/8", "fd00::/8")
+
+    doorward.toml:5:35: server.trusted_proxies: "10.1.2.3/8" names one address inside a network
+        5 | trusted_proxies = ["10.0.0.0/33", "10.1.2.3/8", "proxy.internal"]
+          |                                   ^^^^^^^^^^^^
+      help: write "10.0.0.0/8", or "10.1.2.3" for the one address
+
+    doorward.toml:5:49: server.trusted_proxies: "proxy.internal" is not a network
+        5 | trusted_proxies = ["10.0.0.0/33", "10.1.2.3/8", "proxy.internal"]
+          |                                                 ^^^^^^^^^^^^^^^^
+      help: write an address ("10.0.0.7") or a network ("10.0.0.0/8", "fd00::/8")
+
+    5 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn two_routes_that_nothing_tells_apart_name_each_other() {
+    let again =
+        "[[route]]\nhost = \"LOCALHOST\"\naccess = \"public\"\nupstream = \"unix:/run/app.sock\"\n";
+    assert_snapshot!(complaints(&route_with(again)), @r#"
+    doorward.toml:16:1: route: nothing tells it apart from the route on line 12: both are localhost/
+       16 | [[route]]
+          | ^^^^^^^^^
+       12 | [[route]]
+          | --------- the same host and path
+      help: change host or path, or give each its `methods`
+
+    1 error in doorward.toml
+    "#);
+    let apart = route_with(&format!("methods = [\"GET\"]\n{again}methods = [\"POST\"]"));
+    assert_eq!(Place::new().load(&apart).unwrap().routes.len(), 2);
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_and_never_repeated() {
+    let text = minimal_with(
+        "[tls]",
+        "[session]\nsecrets = [\"correct-horse-battery-staple\", { env = \"not/a/name\" }]\n\n[tls]",
+    );
+    let shown = complaints(&text);
+    assert_snapshot!(shown, @r#"
+    doorward.toml:5:12: session.secrets: a secret cannot stand in this file, which people copy, commit and show
+        5 | secrets = [******************************, { env = ************ }]
+          |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      help: keep it in a file that only doorward can read, `{ file = "secrets/session.key" }`, or in the environment, `{ env = "DOORWARD_SESSION_SECRET" }`; take a new one, this one was written down
+
+    doorward.toml:5:52: session.secrets.env: is not the name of an environment variable
+        5 | secrets = [******************************, { env = ************ }]
+          |                                                    ^^^^^^^^^^^^
+      help: like "DOORWARD_SESSION_SECRET"
+
+    2 errors in doorward.toml
+    "#);
+    let broken = minimal_with(
+        "[tls]",
+        "[session]\nsecrets = [\"correct-horse-battery-staple]\n\n[tls]",
+    );
+    let styled = Place::new().load(&broken).unwrap_err();
+    let lone = complaints(&minimal_with(
+        "[tls]",
+        "[session]\nsecrets = \"correct-horse-battery-staple\"\n\n[tls]",
+    ));
+    for text in [shown, styled.to_string(), styled.styled(), lone] {
+        assert!(!text.contains("horse"), "{text}");
+    }
+}
+
+#[test]
+fn a_secret_that_others_can_read_or_that_is_short_is_refused() {
+    let place = Place::new();
+    place.write("open.key", &"k".repeat(40));
+    place.write("short.key", "too short\n");
+    fs::set_permissions(place.path("open.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(place.path("short.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let files =
+        "secrets = [{ file = \"open.key\" }, { file = \"short.key\" }, { file = \"no.key\" }]";
+    let text = minimal_with("[tls]", &format!("[session]\n{files}\n\n[tls]"));
+    assert_snapshot!(place.complaints(&text), @r#"
+    doorward.toml:5:21: session.secrets.file: everybody on this machine can get at open.key (mode 644)
+        5 | secrets = [{ file = "open.key" }, { file = "short.key" }, { file = "no.key" }]
+          |                     ^^^^^^^^^^
+      help: `chmod 600 open.key`
+
+    doorward.toml:5:44: session.secrets.file: short.key is too short for a secret: 9 bytes
+        5 | secrets = [{ file = "open.key" }, { file = "short.key" }, { file = "no.key" }]
+          |                                            ^^^^^^^^^^^
+      help: at least 32 random bytes, for example from `openssl rand -hex 32`
+
+    doorward.toml:5:68: session.secrets.file: no.key cannot be read: No such file or directory (os error 2)
+        5 | secrets = [{ file = "open.key" }, { file = "short.key" }, { file = "no.key" }]
+          |                                                                    ^^^^^^^^
+      help: make one: `(umask 077; openssl rand -hex 32 > no.key)`
+
+    3 errors in doorward.toml
+    "#);
+    fs::set_permissions(place.path("open.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let text = minimal_with(
+        "[tls]",
+        "[session]\nsecrets = [{ file = \"open.key\" }]\n[tls]",
+    );
+    assert_eq!(
+        place.load(&text).unwrap().secrets[0].expose(),
+        "k".repeat(40).as_bytes()
+    );
+}
+
+#[test]
+fn unknown_sections_and_keys_in_the_wrong_place_find_their_way() {
+    let text = minimal_with("[[provider]]", "[[providers]]").replace(
+        "[tls]",
+        "idle_timeout = \"5m\"\n[loging]\nlevel = \"info\"\n[frobnicate]\n[tls]",
+    );
+    assert_snapshot!(complaints(&format!("access_format = \"json\"\n{text}")), @r#"
+    doorward.toml:1:1: access_format: unknown key
+        1 | access_format = "json"
+          | ^^^^^^^^^^^^^
+      help: it belongs in [log]
+
+    doorward.toml:5:1: server.idle_timeout: unknown key
+        5 | idle_timeout = "5m"
+          | ^^^^^^^^^^^^
+      help: it belongs in [[route]] or [session]
+
+    doorward.toml:6:2: loging: unknown section
+        6 | [loging]
+          |  ^^^^^^
+      help: did you mean `log`?
+
+    doorward.toml:8:2: frobnicate: unknown section
+        8 | [frobnicate]
+          |  ^^^^^^^^^^
+      help: known here: `identity`, `limits`, `log`, `provider`, `route`, `server`, `session`, `store` or `tls`
+
+    doorward.toml:12:3: providers: unknown section
+       12 | [[providers]]
+          |   ^^^^^^^^^
+      help: did you mean `provider`?
+
+    5 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn access_has_few_words_and_never_names_nobody() {
+    let more = "[[route]]\nhost = \"b\"\naccess = {}\nupstream = \"http://b\"\n[[route]]\nhost = \"c\"\naccess = { group = [\"x\"] }\nupstream = \"http://c\"";
+    let text = minimal_with("access = \"user\"", "access = \"users\"");
+    assert_snapshot!(complaints(&format!("{text}\n{more}")), @r#"
+    doorward.toml:14:10: route.access: "users" is not a rule of access
+       14 | access = "users"
+          |          ^^^^^^^
+      help: did you mean "user"? Known are "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+
+    doorward.toml:18:10: route.access: names nobody, so nobody could pass
+       18 | access = {}
+          |          ^^
+      help: "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+
+    doorward.toml:22:12: route.access.group: unknown key
+       22 | access = { group = ["x"] }
+          |            ^^^^^
+      help: did you mean `groups`?
+
+    3 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn a_session_cannot_idle_longer_than_it_lives() {
+    let text = minimal_with(
+        "[tls]",
+        "[session]\nidle_timeout = \"2h\"\nabsolute_timeout = \"1h\"\ntouch_interval = \"3h\"\n\n[tls]",
+    );
+    assert_snapshot!(complaints(&format!("{text}\nidle_timeout = \"4h\"")), @r#"
+    doorward.toml:5:16: session.idle_timeout: 2h is longer than `absolute_timeout` on line 6 (1h)
+        5 | idle_timeout = "2h"
+          |                ^^^^
+        6 | absolute_timeout = "1h"
+          |                    ---- the whole life of a session
+      help: a session that may idle longer than it lives never idles out; make it the shorter one
+
+    doorward.toml:7:18: session.touch_interval: activity must be saved more often than `idle_timeout` (2h)
+        7 | touch_interval = "3h"
+          |                  ^^^^
+      help: sessions in use would idle out; make it shorter
+
+    doorward.toml:21:16: route.idle_timeout: 4h is longer than the session's own on line 5 (2h)
+       21 | idle_timeout = "4h"
+          |                ^^^^
+        5 | idle_timeout = "2h"
+          |                ---- for every route
+      help: a route can end sessions earlier, never later
+
+    3 errors in doorward.toml
+    "#);
+    assert_snapshot!(complaints(&minimal_with("[tls]", "[session]\nabsolute_timeout = \"60d\"\n\n[tls]")), @r#"
+    doorward.toml:5:20: session.absolute_timeout: 60d is too long for a session
+        5 | absolute_timeout = "60d"
+          |                    ^^^^^
+      help: at most "30d"
+
+    1 error in doorward.toml
+    "#);
+}
+
+#[test]
+fn a_missing_certificate_leads_to_the_command_that_makes_one() {
+    let text = minimal_with("certs/site.key", "certs/other.key");
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:5:50: tls.certificates.key: certs/other.key cannot be read: No such file or directory (os error 2)
+        5 | certificates = [{ cert = "certs/site.pem", key = "certs/other.key" }]
+          |                                                  ^^^^^^^^^^^^^^^^^
+      help: `doorward cert` makes a certificate and its key for a start
+
+    1 error in doorward.toml
+    "#);
+}
+
+#[test]
+fn what_cannot_go_together_names_both_places() {
+    let text = minimal_with(
+        "[tls]",
+        "[store]\nbackend = \"memory\"\npath = \"x.db\"\n[identity]\npreset = \"none\"\nheaders = { user = \"Cookie\", name = \"X-A\", email = \"X_A\" }\n[tls]\nself_signed = true\nauthority = \"a\"",
+    );
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:6:1: store.path: memory has no path (`backend` on line 5)
+        6 | path = "x.db"
+          | ^^^^
+        5 | backend = "memory"
+          |           -------- nothing is written
+      help: remove it, or use `backend = "embedded"`
+
+    doorward.toml:9:1: identity.headers: cannot be together with `preset` on line 8
+        9 | headers = { user = "Cookie", name = "X-A", email = "X_A" }
+          | ^^^^^^^
+        8 | preset = "none"
+          |          ------ names of a preset
+      help: keep one of the two
+
+    doorward.toml:9:20: identity.headers.user: "Cookie" has a meaning already
+        9 | headers = { user = "Cookie", name = "X-A", email = "X_A" }
+          |                    ^^^^^^^^
+      help: take a name of its own, like "X-Auth-User"
+
+    doorward.toml:9:52: identity.headers.email: "X_A" is used twice
+        9 | headers = { user = "Cookie", name = "X-A", email = "X_A" }
+          |                                                    ^^^^^
+      help: each needs a name of its own
+
+    doorward.toml:11:15: tls.self_signed: cannot be together with `certificates` on line 13
+       11 | self_signed = true
+          |               ^^^^
+       13 | certificates = [{ cert = "certs/site.pem", key = "certs/site.key" }]
+          |                ----------------------------------------------------- certificates from files
+      help: keep one of the two
+
+    5 errors in doorward.toml
+    "#);
+    let domain = minimal_with("[tls]", "[session]\ndomain = \"example.com\"\n[tls]");
+    assert_snapshot!(complaints(&domain), @r#"
+    doorward.toml:15:8: route.host: is not below the cookie's `domain` on line 5, "example.com"
+       15 | host = "localhost"
+          |        ^^^^^^^^^^^
+        5 | domain = "example.com"
+          |          ------------- where the session cookie goes
+      help: browsers would not send the session here; use a host below it, or leave `domain` out
+
+    1 error in doorward.toml
+    "#);
+}
+
+#[test]
+fn headers_that_doorward_answers_for_are_not_a_routes_to_change() {
+    let text = route_with(
+        "request_headers = { set = { Remote_User = \"root\", Host = \"x\", \"a b\" = \"c\" }, remove = [\"Content-Length\"] }\nresponse_headers = { set = { Set-Cookie = \"sid=1\" } }",
+    );
+    assert_snapshot!(complaints(&text), @r#"
+    doorward.toml:16:29: route.request_headers.set.Remote_User: "Remote_User" tells apps who the user is
+       16 | request_headers = { set = { Remote_User = "root", Host = "x", "a b" = "c" }, remove = ["Content-Length"] }
+          |                             ^^^^^^^^^^^
+      help: a route cannot change this one
+
+    doorward.toml:16:51: route.request_headers.set.Host: "Host" comes from `send_host`
+       16 | request_headers = { set = { Remote_User = "root", Host = "x", "a b" = "c" }, remove = ["Content-Length"] }
+          |                                                   ^^^^
+      help: a route cannot change this one
+
+    doorward.toml:16:63: route.request_headers.set.a b: "a b" is not the name of a header field
+       16 | request_headers = { set = { Remote_User = "root", Host = "x", "a b" = "c" }, remove = ["Content-Length"] }
+          |                                                               ^^^^^
+      help: letters, digits and hyphens, like "X-App-Name"
+
+    doorward.toml:16:88: route.request_headers.remove: "Content-Length" belongs to the connection, not to the message
+       16 | request_headers = { set = { Remote_User = "root", Host = "x", "a b" = "c" }, remove = ["Content-Length"] }
+          |                                                                                        ^^^^^^^^^^^^^^^^
+      help: a route cannot change this one
+
+    doorward.toml:17:30: route.response_headers.set.Set-Cookie: "Set-Cookie" belongs to the app and the session
+       17 | response_headers = { set = { Set-Cookie = "sid=1" } }
+          |                              ^^^^^^^^^^
+      help: a route cannot change this one
+
+    5 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn upstreams_are_addresses_without_paths_or_passwords() {
+    let routes = [
+        "http://app/wiki",
+        "http://admin:hunter2@app",
+        "ftp://app",
+        "unix:",
+        "https://app:99999",
+    ]
+    .iter()
+    .enumerate();
+    let route =
+        |(n, url)| format!("[[route]]\nhost = \"h{n}\"\naccess = \"user\"\nupstream = \"{url}\"");
+    let routes = routes.map(route).collect::<Vec<_>>().join("\n");
+    let shown = complaints(&route_with(&routes));
+    assert!(!shown.contains("hunter2"));
+    assert_snapshot!(shown, @r#"
+    doorward.toml:19:12: route.upstream: an app is addressed by scheme, host and port alone
+       19 | upstream = "http://app/wiki"
+          |            ^^^^^^^^^^^^^^^^^
+      help: for a path in front of the request's: `add_prefix = "/wiki"`
+
+    doorward.toml:23:12: route.upstream: a user and password cannot stand in this file
+       23 | upstream = **************************
+          |            ^^^^^^^^^^^^^^^^^^^^^^^^^^
+      help: let the app trust doorward's header fields instead, or its network
+
+    doorward.toml:27:12: route.upstream: "ftp://app" is not the address of an app
+       27 | upstream = "ftp://app"
+          |            ^^^^^^^^^^^
+      help: like "http://127.0.0.1:3000", "https://app.internal:8443" or "unix:/run/app.sock"
+
+    doorward.toml:31:12: route.upstream: names no socket
+       31 | upstream = "unix:"
+          |            ^^^^^^^
+      help: like "unix:/run/app.sock"
+
+    doorward.toml:35:12: route.upstream: "https://app:99999" is not the address of an app
+       35 | upstream = "https://app:99999"
+          |            ^^^^^^^^^^^^^^^^^^^
+      help: like "http://127.0.0.1:3000", "https://app.internal:8443" or "unix:/run/app.sock"
+
+    5 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn what_this_version_lacks_is_said() {
+    let text = minimal_with("[tls]", "[store]\nbackend = \"redis\"\n\n[tls]")
+        .replace("\"local\"\nusers", "\"oidc\"\nusers");
+    let second = "[[provider]]\nid = \"Second One\"\ntype = \"local\"\nusers = \"more.toml\"\n";
+    assert_snapshot!(complaints(&format!("{text}\n{second}")), @r#"
+    doorward.toml:5:11: store.backend: is not in this version
+        5 | backend = "redis"
+          |           ^^^^^^^
+      help: "embedded" keeps sessions in a file, "memory" until the process ends
+
+    doorward.toml:12:8: provider.type: is not in this version
+       12 | type = "oidc"
+          |        ^^^^^^
+      help: write "local"
+
+    doorward.toml:19:1: provider: a second provider; the first one is on line 10
+       19 | [[provider]]
+          | ^^^^^^^^^^^^
+       10 | [[provider]]
+          | ------------ first here
+      help: this version has one; remove one of them
+
+    doorward.toml:20:6: provider.id: "Second One" is not an id
+       20 | id = "Second One"
+          |      ^^^^^^^^^^^^
+      help: lower-case letters, digits and hyphens, at most 32, like "local"
+
+    4 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn public_routes_need_no_way_to_log_in() {
+    let provider = "[[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n";
+    let without = minimal_with(provider, "");
+    assert!(
+        Place::new()
+            .load(&without.replace("\"user\"", "\"public\""))
+            .is_ok()
+    );
+    assert_snapshot!(complaints(&without), @r#"
+    doorward.toml:1:1: provider: the route on line 10 needs a user, and there is no way to log in
+        1 | [server]
+          | ^
+       10 | access = "user"
+          |          ------ nobody could pass
+      help: add `[[provider]]` with `id = "local"`, `type = "local"` and `users = "users.toml"`
+
+    1 error in doorward.toml
+    "#);
+}
+
+#[test]
+fn each_error_begins_with_its_file_line_and_column() {
+    let place = Place::new();
+    let errors = place.load("[server]\nlisten = 1\n[x]\n").unwrap_err();
+    let shown = errors.to_string();
+    let file = place.path("doorward.toml");
+    for error in errors.errors() {
+        let head = format!("{}:{}:{}: ", file.display(), error.line, error.column);
+        assert!(shown.lines().any(|line| line.starts_with(&head)), "{head}");
+        assert!(errors.styled().contains(&format!(
+            "{}:{}:{}",
+            file.display(),
+            error.line,
+            error.column
+        )));
+    }
+    assert!(errors.errors().len() >= 4);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_is_too_odd_to_be_refused_in_words(text in any::<String>()) {
+        let file = PathBuf::from("/nonexistent/doorward.toml");
+        let errors = config::parse(&file, &text, Missing::Refused).unwrap_err();
+        prop_assert!(!errors.errors().is_empty());
+        prop_assert!(!errors.to_string().is_empty() && !errors.styled().is_empty());
+    }
+
+    /// Lines of a real file, cut and mixed: far more of the reader is reached than by arbitrary text.
+    #[test]
+    fn no_mixture_of_lines_is_too_odd_either(
+        picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), ".{0,3}"), 0..40)
+    ) {
+        let lines: Vec<_> = REPOSITORY.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+        let cut = |(line, end, tail): &(prop::sample::Index, prop::sample::Index, String)| {
+            let line = line.get(&lines);
+            let kept = if tail.is_empty() { line.len() } else { end.index(line.len() + 1) };
+            let start: String = line.chars().take(kept).collect();
+            format!("{start}{tail}\n")
+        };
+        let text: String = picks.iter().map(cut).collect();
+        let file = PathBuf::from("/nonexistent/doorward.toml");
+        if let Err(errors) = config::parse(&file, &text, Missing::Refused) {
+            prop_assert!(!errors.to_string().is_empty() && !errors.styled().is_empty());
+        }
+    }
+}

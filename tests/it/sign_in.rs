@@ -1,0 +1,200 @@
+//! Logging in with a local user, as a browser sees it.
+
+use http::Method;
+
+use crate::support::{Browser, PASSWORD, Reply, proxy, upstream};
+
+#[tokio::test]
+async fn a_page_without_a_session_leads_through_login_and_back() {
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser();
+    let answer = browser.open("/wiki/page?x=1&y=%2F").await;
+    assert_eq!(answer.status, 303);
+    assert_eq!(
+        answer.header("location"),
+        "/.doorward/login?return_to=%2Fwiki%2Fpage%3Fx%3D1%26y%3D%252F"
+    );
+    assert!(app.requests().is_empty(), "nobody got through");
+
+    let answer = browser
+        .log_in_at("/wiki/page?x=1&y=%2F", "alice", PASSWORD)
+        .await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("location")),
+        (303, "/wiki/page?x=1&y=%2F")
+    );
+    assert_eq!(browser.open("/wiki/page?x=1&y=%2F").await.text(), "hello");
+
+    let request = app.only();
+    assert_eq!(request.line(), "GET /wiki/page?x=1&y=%2F HTTP/1.1");
+    assert_eq!(request.one("remote-user"), "alice");
+    assert_eq!(request.one("remote-groups"), "staff");
+    assert_eq!(request.one("remote-email"), "alice@example.org");
+    assert_eq!(request.one("remote-name"), "alice %C3%9Cnder");
+    assert!(request.all("cookie").is_empty(), "{}", request.head);
+}
+
+#[tokio::test]
+async fn the_same_over_http2() {
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser().over_http2();
+    browser.log_in("alice").await;
+    assert_eq!(browser.open("/").await.text(), "hello");
+    assert_eq!(app.only().one("via"), "2.0 doorward");
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_user_are_told_the_same() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut texts = Vec::new();
+    for user in ["alice", "nobody"] {
+        let mut browser = proxy.browser();
+        let answer = browser.log_in_at("/", user, "wrong").await;
+        assert_eq!(answer.status, 401);
+        assert_eq!(browser.token(), "");
+        texts.push(
+            answer
+                .text()
+                .replace(user, "USER")
+                .replace(&answer.field("state"), "STATE"),
+        );
+    }
+    assert_eq!(texts[0], texts[1]);
+    assert_eq!(proxy.audited("login_failed").await["user"], "nobody");
+    assert!(app.requests().is_empty());
+}
+
+#[tokio::test]
+async fn any_number_of_tabs_log_in_at_once_and_each_returns_to_its_page() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser();
+    let mut states = Vec::new();
+    for tab in ["/one", "/two", "/three"] {
+        states.push((tab, browser.follow(tab).await.field("state")));
+    }
+    for (tab, state) in states {
+        let form = [
+            ("state", state.as_str()),
+            ("user", "alice"),
+            ("password", PASSWORD),
+        ];
+        let answer = browser.submit("/.doorward/login", &form).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("location")),
+            (303, tab)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_form_of_another_browser_is_good_for_nothing() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let (mut victim, mut attacker) = (proxy.browser(), proxy.browser());
+    let state = attacker.follow("/").await.field("state");
+    victim.follow("/").await;
+    let form = [
+        ("state", state.as_str()),
+        ("user", "alice"),
+        ("password", PASSWORD),
+    ];
+    let answer = victim.submit("/.doorward/login", &form).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(victim.token(), "");
+}
+
+#[tokio::test]
+async fn a_login_that_another_site_sends_is_refused() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser();
+    let state = browser.follow("/").await.field("state");
+    let body = format!("state={state}&user=alice&password=correct+horse+battery");
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    for sign in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        let answer = browser
+            .request(Method::POST, "/.doorward/login", &[kind, sign], &body)
+            .await;
+        assert_eq!(answer.status, 403, "{sign:?}");
+        assert_eq!(browser.token(), "", "{sign:?}");
+    }
+    assert_eq!(proxy.audited("cross_site_refused").await["place"], "login");
+}
+
+#[tokio::test]
+async fn nothing_is_stored_before_a_login_and_one_record_after() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).embedded().start();
+    let mut browser = proxy.browser();
+    for _ in 0..5 {
+        browser.follow("/").await;
+        browser.log_in_at("/", "alice", "wrong").await;
+    }
+    assert_eq!(proxy.sessions().stored().await.unwrap(), 0);
+    browser.log_in("alice").await;
+    assert_eq!(proxy.sessions().stored().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_new_login_ends_the_session_that_the_browser_had() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser();
+    browser.log_in("alice").await;
+    let before = browser.clone();
+    // The form was open before the first login, in another tab.
+    let state = Browser::clone(&before)
+        .request(Method::GET, "/.doorward/login", &[], "")
+        .await;
+    assert!(
+        state.text().contains("alice"),
+        "who is logged in is told so"
+    );
+    let mut other = before.clone();
+    other.jar.remove("__Host-sid");
+    let state = other.follow("/").await.field("state");
+    let form = [
+        ("state", state.as_str()),
+        ("user", "bob"),
+        ("password", PASSWORD),
+    ];
+    let answer = browser.submit("/.doorward/login", &form).await;
+    assert_eq!(answer.status, 303);
+    assert_ne!(browser.token(), before.token());
+    let mut old = before;
+    assert_eq!(old.fetch("/").await.status, 401);
+    assert_eq!(browser.fetch("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn programs_are_told_and_never_redirected() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser();
+    let answer = browser.fetch("/api?x=1").await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.json()["error"], "login_required");
+    assert_eq!(
+        answer.json()["login_url"],
+        "/.doorward/login?return_to=%2Fapi%3Fx%3D1"
+    );
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert!(!answer.header("www-authenticate").is_empty());
+    let grpc = [("content-type", "application/grpc"), ("te", "trailers")];
+    let answer = browser
+        .request(Method::POST, "/pkg.Service/Call", &grpc, "")
+        .await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("grpc-status")),
+        (200, "16")
+    );
+    assert!(app.requests().is_empty());
+}

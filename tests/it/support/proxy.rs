@@ -1,0 +1,275 @@
+//! A whole Doorward in this process, on free ports of loopback, with a clock that the test moves.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Once, OnceLock};
+use std::time::Duration;
+
+use doorward::app::{self, Running};
+use doorward::clock::{Clock, Timestamp};
+use doorward::config::{self, Missing};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tempfile::TempDir;
+
+use super::{Browser, Raw};
+
+/// Alice's and Bob's password.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// Where every test's clock begins.
+const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+pub struct Proxy {
+    pub addr: SocketAddr,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+    pub clock: Clock,
+    pub folder: Arc<TempDir>,
+    running: Option<Running>,
+}
+
+/// What a proxy is to be like. Sections are TOML.
+pub struct ProxyBuilder {
+    routes: String,
+    extra: Vec<(&'static str, String)>,
+    folder: Option<Arc<TempDir>>,
+    workers: usize,
+    clock: Option<Clock>,
+    store: String,
+}
+
+/// Begins a proxy with one worker, a memory store, and users alice (staff) and bob.
+pub fn proxy() -> ProxyBuilder {
+    ProxyBuilder {
+        routes: String::new(),
+        extra: Vec::new(),
+        folder: None,
+        workers: 1,
+        clock: None,
+        store: "backend = \"memory\"".to_owned(),
+    }
+}
+
+impl ProxyBuilder {
+    /// A route of host `localhost`; `access` and further keys are TOML.
+    #[must_use]
+    pub fn route(mut self, path: &str, upstream: &str, rest: &str) -> Self {
+        write!(
+            self.routes,
+            "[[route]]\nhost = \"localhost\"\npath = \"{path}\"\nupstream = \"{upstream}\"\n{rest}\n"
+        )
+        .unwrap();
+        self
+    }
+
+    /// Everybody's and nobody's route at `/`: who is logged in may use it.
+    #[must_use]
+    pub fn app(self, upstream: &str) -> Self {
+        self.route("/", upstream, "access = \"user\"")
+    }
+
+    /// More keys for a section: `server`, `limits`, `tls`, `session`, `identity`, `provider`, `log`.
+    #[must_use]
+    pub fn with(mut self, section: &'static str, keys: &str) -> Self {
+        self.extra.push((section, keys.to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The default store, which survives.
+    #[must_use]
+    pub fn embedded(mut self) -> Self {
+        self.store = "backend = \"embedded\"\npath = \"data/sessions.db\"".to_owned();
+        self
+    }
+
+    /// As an earlier proxy left things.
+    #[must_use]
+    pub fn after(mut self, folder: Arc<TempDir>, clock: Clock) -> Self {
+        self.folder = Some(folder);
+        self.clock = Some(clock);
+        self
+    }
+
+    pub fn start(self) -> Proxy {
+        install_crypto();
+        let folder = self
+            .folder
+            .clone()
+            .unwrap_or_else(|| Arc::new(new_folder()));
+        let file = folder.path().join("doorward.toml");
+        std::fs::write(&file, self.text()).unwrap();
+        let settings = match config::load(&file, Missing::Refused) {
+            Ok(settings) => settings,
+            Err(errors) => panic!("{errors}"),
+        };
+        let clock = self.clock.unwrap_or_else(|| Clock::fixed(START));
+        let running = app::start(settings, clock.clone()).unwrap();
+        Proxy {
+            addr: running.https[0],
+            http: running.http[0],
+            admin: running.admin.unwrap(),
+            clock,
+            folder,
+            running: Some(running),
+        }
+    }
+
+    fn text(&self) -> String {
+        let keys = |section: &str| {
+            let own = self.extra.iter().filter(|(name, _)| *name == section);
+            own.map(|(_, keys)| keys.as_str())
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
+             workers = {}\n{}\n[limits]\n{}\n[tls]\ncertificates = [{{ cert = \"site.pem\", key = \"site.key\" }}]\n{}\n\
+             [session]\nsecrets = [{{ file = \"session.key\" }}]\n{}\n[store]\n{}\n[identity]\n{}\n\
+             [[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n{}\n[log]\naudit = \"audit.log\"\n{}\n{}",
+            self.workers,
+            keys("server"),
+            keys("limits"),
+            keys("tls"),
+            keys("session"),
+            self.store,
+            keys("identity"),
+            keys("provider"),
+            keys("log"),
+            self.routes,
+        )
+    }
+}
+
+impl Proxy {
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.addr)
+    }
+
+    pub async fn raw(&self) -> Raw {
+        Raw::connect(self.addr, &[b"http/1.1"]).await
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Every event of the audit log so far, one JSON object each.
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.path("audit.log")).unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Waits until the audit log holds an event of this kind, and returns the last.
+    pub async fn audited(&self, event: &str) -> serde_json::Value {
+        for _ in 0..500 {
+            let found = self
+                .audit()
+                .into_iter()
+                .rfind(|line| line["event"] == event);
+            if let Some(found) = found {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no {event} in the audit log: {:?}", self.audit());
+    }
+
+    /// Stops as SIGTERM would, off the async threads, and leaves the folder to whoever comes next.
+    pub async fn stop(mut self) -> (Arc<TempDir>, Clock) {
+        let running = self.running.take().unwrap();
+        tokio::task::spawn_blocking(move || running.stop())
+            .await
+            .unwrap();
+        (self.folder.clone(), self.clock.clone())
+    }
+
+    pub fn sessions(&self) -> &doorward::session::Sessions {
+        &self.running.as_ref().unwrap().sessions
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            // A runtime cannot be dropped inside another.
+            std::thread::spawn(move || drop(running)).join().unwrap();
+        }
+    }
+}
+
+/// One certificate for all tests: issued by nobody, trusted by name.
+pub fn certificate() -> &'static (String, String) {
+    static MADE: OnceLock<(String, String)> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let names = vec![
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+            "*.example.test".to_owned(),
+        ];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    })
+}
+
+pub fn trusted() -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(certificate().0.as_bytes()).unwrap()
+}
+
+fn new_folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate();
+    write(folder.path(), "site.pem", cert);
+    write(folder.path(), "site.key", key);
+    write(folder.path(), "session.key", &"5e".repeat(32));
+    write(folder.path(), "users.toml", users());
+    folder
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let file = folder.join(name);
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Hashed once: it costs as much as a login.
+fn users() -> &'static str {
+    static USERS: OnceLock<String> = OnceLock::new();
+    USERS.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("users.toml");
+        add_user(&file, "alice", &["staff"]);
+        add_user(&file, "bob", &[]);
+        std::fs::read_to_string(&file).unwrap()
+    })
+}
+
+pub fn add_user(file: &Path, name: &str, groups: &[&str]) {
+    use doorward::login::{NewPassword, NewUser, UserFile};
+    let user = NewUser {
+        name: name.to_owned(),
+        display_name: Some(format!("{name} Ünder")),
+        email: Some(format!("{name}@example.org")),
+        groups: groups.iter().map(|&group| group.to_owned()).collect(),
+        password: NewPassword::choose(name, PASSWORD).unwrap(),
+    };
+    UserFile::add(file, user).unwrap();
+}
+
+fn install_crypto() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.install_default().unwrap();
+    });
+}
