@@ -241,7 +241,7 @@ impl Built {
         control: &Runtime,
         sockets: Vec<TcpListener>,
         https: &[SocketAddr],
-        phases: watch::Receiver<Phase>,
+        phases: &watch::Receiver<Phase>,
     ) -> anyhow::Result<()> {
         let _entered = control.enter();
         let shared = self.shared.clone();

@@ -54,6 +54,10 @@ pub struct Running {
 }
 
 /// Starts everything. Sockets are bound before anything is served, so what cannot be bound is an error here.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what has been started is not to be changed by whoever started it"
+)]
 pub fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
     let sockets = sockets::bind_all(&settings)?;
     let control = tokio::runtime::Builder::new_multi_thread()
@@ -74,7 +78,7 @@ pub fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
         let worker = built.worker(index, &settings, phases.clone());
         workers.push(worker.spawn(listeners)?);
     }
-    built.serve_plaintext(&control, sockets.http, &https, phases.clone())?;
+    built.serve_plaintext(&control, sockets.http, &https, &phases)?;
     built.serve_admin(&control, sockets.admin, phases)?;
     Ok(Running {
         https,

@@ -157,11 +157,6 @@ fn users_file(settings: &Settings) -> anyhow::Result<PathBuf> {
     Ok(local.users.clone())
 }
 
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "help goes to standard output, misuse to standard error"
-)]
 fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().ansi().to_string();
     if error.use_stderr() {
@@ -173,10 +168,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "this is where a command says why it failed"
-)]
 fn report(error: &anyhow::Error) {
     match error.downcast_ref::<ConfigErrors>() {
         Some(errors) => anstream::eprintln!("{}", errors.styled()),

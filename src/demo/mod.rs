@@ -100,9 +100,10 @@ fn user(folder: &Path) -> anyhow::Result<String> {
 
 /// A real configuration file, to be read and changed; written anew at each start since the sample app's port changes.
 fn write_configuration(options: &Options, sample: SocketAddr) -> anyhow::Result<PathBuf> {
-    let listens = match has_ipv6_loopback() {
-        true => format!("[\"127.0.0.1:{0}\", \"[::1]:{0}\"]", options.port),
-        false => format!("\"127.0.0.1:{}\"", options.port),
+    let listens = if has_ipv6_loopback() {
+        format!("[\"127.0.0.1:{0}\", \"[::1]:{0}\"]", options.port)
+    } else {
+        format!("\"127.0.0.1:{}\"", options.port)
     };
     let access = if options.json { "off" } else { "stdout" };
     let file = options.data.join("doorward.toml");

@@ -65,9 +65,10 @@ pub(super) async fn serve<H: Handle>(
     );
     let stream = Tracked::new(stream, activity.clone(), permit);
     let handle = Arc::new(handle);
-    let ended = match http2 {
-        true => serve_http2(stream, handle, activity, &shared.limits).await,
-        false => serve_http1(stream, handle, activity, &shared.limits).await,
+    let ended = if http2 {
+        serve_http2(stream, handle, activity, &shared.limits).await
+    } else {
+        serve_http1(stream, handle, activity, &shared.limits).await
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection failed");

@@ -93,7 +93,7 @@ fn network(address: IpAddr) -> IpAddr {
             let [a, b, c, d, ..] = v6.segments();
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
-        v4 => v4,
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -114,10 +114,13 @@ impl Listener {
     pub async fn run<C: Connect>(&self, socket: TcpListener, connect: Arc<C>) {
         loop {
             match socket.accept().await {
-                Ok((stream, addr)) => match self.permits.take(addr.ip(), &self.limits) {
-                    Some(permit) => self.spawn(stream, addr, permit, connect.clone()),
-                    None => tracing::debug!(%addr, "refused: too many connections"),
-                },
+                Ok((stream, addr)) => {
+                    if let Some(permit) = self.permits.take(addr.ip(), &self.limits) {
+                        self.spawn(stream, addr, permit, connect.clone());
+                    } else {
+                        tracing::debug!(%addr, "refused: too many connections");
+                    }
+                }
                 Err(error) => back_off(&error).await,
             }
         }
@@ -196,7 +199,7 @@ async fn back_off(error: &io::Error) {
 /// No delay for small writes; peers that vanish without a word are found out.
 fn prepare(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
+        .with_time(Duration::from_mins(1))
         .with_interval(Duration::from_secs(15));
     let socket = socket2::SockRef::from(stream);
     if let Err(error) = stream

@@ -1,8 +1,6 @@
 //! The last steps before a request goes on to its app and before the answer goes back: what only we may say is taken
 //! out and then said, in the same header map, without a new one.
 
-use std::borrow::Cow;
-
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -11,6 +9,7 @@ use http::uri::{PathAndQuery, Uri};
 use super::Shared;
 use super::hop::{forbidden_trailer, strip_hop_by_hop};
 use super::memo::HostMemo;
+use super::path::NormalPath;
 use crate::identity::{Forwarding, fold_eq};
 use crate::routing::{Edits, Route};
 use crate::session::{LiveSession, is_ours};
@@ -79,9 +78,9 @@ pub(super) fn state(request: &mut Parts, shared: &Shared, statement: &Statement<
 }
 
 /// The target of the request to the app, in origin form: the path that the rules saw, less or plus the route's prefix.
-pub(super) fn target(uri: &Uri, path: Cow<'_, str>, route: &Route) -> Option<Uri> {
+pub(super) fn target(uri: &Uri, path: &NormalPath<'_>, route: &Route) -> Option<Uri> {
     let is_plain = route.strip_prefix.is_none() && route.add_prefix.is_none();
-    if is_plain && matches!(path, Cow::Borrowed(_)) {
+    if is_plain && path.is_as_written() {
         return match uri.authority() {
             None => None,
             Some(_) => uri.path_and_query().cloned().map(Uri::from),
@@ -90,8 +89,8 @@ pub(super) fn target(uri: &Uri, path: Cow<'_, str>, route: &Route) -> Option<Uri
     let stripped = route
         .strip_prefix
         .as_deref()
-        .and_then(|prefix| path.strip_prefix(prefix));
-    let rest = stripped.unwrap_or(&path);
+        .and_then(|prefix| path.as_str().strip_prefix(prefix));
+    let rest = stripped.unwrap_or(path.as_str());
     let gap = if rest.starts_with('/') { "" } else { "/" };
     let prefix = route.add_prefix.as_deref().unwrap_or_default();
     let query = uri

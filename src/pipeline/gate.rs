@@ -30,9 +30,10 @@ pub fn decide(access: &Access, session: Option<LiveSession>) -> Decision {
         (Access::User | Access::Only { .. }, None) => Decision::NeedsLogin,
         (Access::Only { users, groups }, Some(identity)) => {
             let is_named = users.contains(&identity.user);
-            match is_named || identity.groups.iter().any(|group| groups.contains(group)) {
-                true => Decision::Pass(Passed(session)),
-                false => Decision::Denied,
+            if is_named || identity.groups.iter().any(|group| groups.contains(group)) {
+                Decision::Pass(Passed(session))
+            } else {
+                Decision::Denied
             }
         }
     }

@@ -2,11 +2,14 @@
 
 pub mod admit;
 mod body;
+mod exchange;
 mod forward;
 mod gate;
+mod here;
 pub mod hop;
 mod memo;
 pub mod path;
+mod recall;
 mod refusal;
 mod trail;
 mod visit;

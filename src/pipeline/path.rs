@@ -15,14 +15,14 @@ pub struct NormalPath<'a> {
     oddities: Oddities,
 }
 
-impl<'a> NormalPath<'a> {
+impl NormalPath<'_> {
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Borrowed where the request was in canonical form already.
-    pub fn into_text(self) -> Cow<'a, str> {
-        self.text
+    /// The request was in canonical form already.
+    pub const fn is_as_written(&self) -> bool {
+        matches!(self.text, Cow::Borrowed(_))
     }
 
     /// What the canonical form holds; a route has to allow each.
@@ -315,8 +315,8 @@ mod tests {
     fn text(raw: &str) -> String {
         normalise(raw)
             .unwrap_or_else(|error| panic!("{raw:?}: {error}"))
-            .into_text()
-            .into_owned()
+            .as_str()
+            .to_owned()
     }
 
     fn oddities(raw: &str) -> Vec<Oddity> {

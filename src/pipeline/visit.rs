@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -14,47 +14,48 @@ use tokio::time::Instant;
 
 use super::admit::{Admitted, admit};
 use super::body::Body;
+use super::exchange::patience;
 use super::forward::{self, Statement};
-use super::gate::{Decision, Passed, decide};
+use super::gate::{Decision, decide};
+use super::here::Asked;
 use super::hop::strip_hop_by_hop;
-use super::memo::{HostMemo, Memo, SessionMemo};
+use super::memo::{HostMemo, Memo};
 use super::path::{NormalPath, normalise, plain_view};
 use super::trail::Trail;
 use super::{Pipeline, Refusal};
 use crate::edge::{ClientAddr, Handle, Peer};
 use crate::identity::strip;
-use crate::portal::{Audience, Challenge, PortalRequest, is_same_origin};
+use crate::portal::{Audience, PortalError, is_same_origin};
 use crate::routing::{Access, HostRoutes, NoRoute, Route};
-use crate::session::{AuthError, Found, LiveSession, Presence, remove_cookies};
-use crate::telemetry::{AuditEvent, UpstreamFailure};
-use crate::upstream::{Patience, RequestBody, Tunnel, UploadLimits, UpstreamError, tunnel};
-use crate::wire::{RESERVED_PREFIX, RequestId};
+use crate::session::{LiveSession, Presence};
+use crate::telemetry::AuditEvent;
+use crate::wire::RESERVED_PREFIX;
 
 /// One client connection, as the pipeline sees it.
 #[derive(Debug)]
 pub struct Visit {
-    pipeline: Pipeline,
-    peer: Peer,
+    pub(super) pipeline: Pipeline,
+    pub(super) peer: Peer,
     /// Whether the peer's own statements about the client are believed.
     is_trusted: bool,
     /// The peer's address, ready to be sent on.
     x_forwarded_for: HeaderValue,
-    memo: Mutex<Memo>,
+    pub(super) memo: Mutex<Memo>,
 }
 
 /// What the steps find out on their way, whether or not there is an answer at the end.
 #[derive(Debug, Default)]
-struct Notes {
-    route: Option<Arc<Route>>,
-    session: Option<LiveSession>,
+pub(super) struct Notes {
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) session: Option<LiveSession>,
     /// The browser holds a session cookie that is good for nothing.
-    clear_cookie: bool,
+    pub(super) clear_cookie: bool,
 }
 
 /// What a request is, in few words, kept for when it has been sent on.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
-    audience: Audience,
+pub(super) struct Kind {
+    pub(super) audience: Audience,
     upgrade: bool,
     wants_trailers: bool,
 }
@@ -152,7 +153,7 @@ impl Visit {
             .upstreams
             .target(route.upstream)
             .ok_or(Refusal::NotFound)?;
-        if let Some(uri) = forward::target(&uri, path.into_text(), route) {
+        if let Some(uri) = forward::target(&uri, &path, route) {
             parts.uri = uri;
         }
         let (x_forwarded_for, forwarded) = self.on_behalf(&client, &host);
@@ -167,9 +168,10 @@ impl Visit {
         };
         forward::state(&mut parts, shared, &statement);
         let request = Request::from_parts(parts, body);
-        let mut response = match kind.upgrade {
-            true => self.upgrade(request, route, patience, &passed).await?,
-            false => self.send(request, route, patience).await?,
+        let mut response = if kind.upgrade {
+            self.upgrade(request, route, patience, &passed).await?
+        } else {
+            self.send(request, route, patience).await?
         };
         forward::complete_response(response.headers_mut(), shared, route, target);
         Ok(response)
@@ -187,9 +189,10 @@ impl Visit {
                 .is_some_and(|te| te == "trailers"),
         };
         let host = self.host(&admitted, authority(parts));
-        match host.is_certified {
-            true => Ok((host, kind)),
-            false => Err(Refusal::Misdirected),
+        if host.is_certified {
+            Ok((host, kind))
+        } else {
+            Err(Refusal::Misdirected)
         }
     }
 
@@ -219,9 +222,10 @@ impl Visit {
 
     fn client(&self, headers: &HeaderMap) -> ClientAddr {
         let ip = self.peer.addr.ip();
-        match self.is_trusted {
-            true => ClientAddr::of(ip, headers, &self.pipeline.shared.trusted_proxies),
-            false => ClientAddr::direct(ip),
+        if self.is_trusted {
+            ClientAddr::of(ip, headers, &self.pipeline.shared.trusted_proxies)
+        } else {
+            ClientAddr::direct(ip)
         }
     }
 
@@ -250,169 +254,6 @@ impl Visit {
         Ok(())
     }
 
-    /// Finds the session that a request's cookie belongs to, and leaves in the request only the cookies of the app.
-    async fn session(
-        &self,
-        headers: &mut HeaderMap,
-        presence: Presence,
-        notes: &mut Notes,
-        access: &Access,
-    ) -> Result<Option<LiveSession>, Refusal> {
-        let shared = &*self.pipeline.shared;
-        if !headers.contains_key(header::COOKIE) {
-            return Ok(None);
-        }
-        if let Some(memo) = self.remembered(headers, presence) {
-            match memo.rest {
-                Some(rest) => headers.insert(header::COOKIE, rest),
-                None => headers.remove(header::COOKIE),
-            };
-            return Ok(Some(memo.session));
-        }
-        let before = headers.clone();
-        remove_cookies(headers, &shared.cookie_names);
-        match self.authenticate(&before, presence).await {
-            Ok(Some(session)) => {
-                let rest = headers
-                    .get(header::COOKIE)
-                    .map(|rest| HeaderValue::from_bytes(rest.as_bytes()));
-                let rest = rest.and_then(Result::ok);
-                self.memo.lock().session = SessionMemo::new(&before, session.clone(), rest);
-                Ok(Some(session))
-            }
-            Ok(None) | Err(AuthError::Idle) => Ok(None),
-            Err(AuthError::Ended | AuthError::Unknown) => {
-                notes.clear_cookie = true;
-                Ok(None)
-            }
-            // Nobody in particular may see what is public; nothing else opens while the store is silent (R7).
-            Err(AuthError::Store(_)) if *access == Access::Public => Ok(None),
-            Err(AuthError::Store(error)) => Err(Refusal::Store(error.to_string())),
-        }
-    }
-
-    fn remembered(&self, headers: &HeaderMap, presence: Presence) -> Option<SessionMemo> {
-        let memo = self.memo.lock();
-        let memo = memo.session.as_ref().filter(|memo| memo.is_of(headers))?;
-        let is_good = self
-            .pipeline
-            .shared
-            .sessions
-            .still_good(&memo.session, presence);
-        is_good.then(|| memo.clone())
-    }
-
-    async fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        presence: Presence,
-    ) -> Result<Option<LiveSession>, AuthError> {
-        let shared = &*self.pipeline.shared;
-        match shared.sessions.settings().cookie.find(headers) {
-            Found::None => Ok(None),
-            Found::One(cookie) => shared
-                .sessions
-                .authenticate(cookie, presence)
-                .await
-                .map(Some),
-            Found::Several(candidates) => {
-                let mut last = AuthError::Unknown;
-                for cookie in candidates.iter() {
-                    match shared.sessions.authenticate(cookie, presence).await {
-                        Ok(session) => return Ok(Some(session)),
-                        Err(error) => last = error,
-                    }
-                }
-                let address = self.peer.addr.ip();
-                shared.audit.record(&AuditEvent::CookieTossing { address });
-                Err(last)
-            }
-        }
-    }
-
-    async fn portal(
-        &self,
-        (mut parts, body): (Parts, Incoming),
-        asked: &Asked<'_>,
-        notes: &mut Notes,
-    ) -> Result<Response<Body>, Refusal> {
-        let shared = &*self.pipeline.shared;
-        if let Some(odd) = asked.path.oddities().iter().next() {
-            return Err(Refusal::Odd(odd));
-        }
-        // Our own pages do not keep a session alive, and must be seen while the store is silent.
-        let presence = Presence {
-            idle_timeout: None,
-            activity: false,
-        };
-        let before = parts.headers.clone();
-        notes.session = self
-            .session(&mut parts.headers, presence, notes, &Access::Public)
-            .await?;
-        // Other hosts of ours are reached at the port that this one was.
-        let serves = |host: &str, port| shared.routes.serves(host) && port == asked.host.port;
-        let portal_request = PortalRequest {
-            method: &parts.method,
-            place: asked
-                .path
-                .as_str()
-                .get(RESERVED_PREFIX.len()..)
-                .unwrap_or_default(),
-            query: asked.uri.query(),
-            headers: &before,
-            authority: std::str::from_utf8(&asked.host.authority).unwrap_or_default(),
-            host: &asked.host.host,
-            client: asked.client,
-            session: notes.session.as_ref(),
-            serves: &serves,
-        };
-        let mut page = shared.portal.handle(&portal_request, body).await?;
-        if page.headers().contains_key(header::SET_COOKIE) {
-            // What the page says about cookies is the last word.
-            (notes.clear_cookie, notes.session) = (false, None);
-        }
-        if let Some(hsts) = &shared.hsts {
-            page.headers_mut()
-                .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
-        }
-        Ok(page.map(Body::own))
-    }
-
-    fn challenge(&self, kind: Kind, uri: &Uri) -> Response<Body> {
-        let target = uri
-            .path_and_query()
-            .map_or("/", http::uri::PathAndQuery::as_str);
-        let id = self.pipeline.shared.ids.next();
-        Challenge {
-            audience: kind.audience,
-            target,
-            id,
-        }
-        .respond()
-        .map(Body::own)
-    }
-
-    fn deny(&self, route: &Route, notes: &Notes, address: IpAddr) -> Refusal {
-        let session = notes.session.as_ref();
-        if let Some((session, identity)) = session.and_then(|s| Some((s, s.identity()?))) {
-            let (sid, user, route) = (
-                session.sid().to_string(),
-                identity.user.clone(),
-                route.id.clone(),
-            );
-            self.pipeline
-                .shared
-                .audit
-                .record(&AuditEvent::AccessDenied {
-                    sid,
-                    user,
-                    route,
-                    address,
-                });
-        }
-        Refusal::Denied
-    }
-
     /// A WebSocket carries cookies from any page that opens it, and no later check: only our own pages may, where a
     /// session counts.
     fn demand_own_socket(
@@ -433,140 +274,19 @@ impl Visit {
             .shared
             .audit
             .record(&AuditEvent::CrossSiteRefused { place, address });
-        Err(Refusal::Portal(crate::portal::PortalError::CrossSite))
+        Err(Refusal::Portal(PortalError::CrossSite))
     }
 
     fn on_behalf(&self, client: &ClientAddr, host: &HostMemo) -> (HeaderValue, HeaderValue) {
-        match self.is_trusted {
-            false => (self.x_forwarded_for.clone(), host.forwarded.clone()),
-            true => {
-                let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
-                (
-                    client.x_forwarded_for(),
-                    client.forwarded(authority, "https"),
-                )
-            }
-        }
-    }
-
-    async fn send(
-        &self,
-        request: Request<Incoming>,
-        route: &Route,
-        patience: Patience,
-    ) -> Result<Response<Body>, Refusal> {
-        let shared = &*self.pipeline.shared;
-        let (parts, incoming) = request.into_parts();
-        let body = match incoming.is_end_stream() {
-            true => RequestBody::Empty,
-            false => {
-                let limits = UploadLimits {
-                    max_bytes: route.max_body,
-                    patience: shared.body_patience,
-                    trailers: shared.trailers.clone(),
-                };
-                RequestBody::upload(incoming, limits, self.pipeline.upstreams.watch())?
-            }
-        };
-        let request = Request::from_parts(parts, body);
-        let mut response = self
-            .pipeline
-            .upstreams
-            .send(route.upstream, request, patience)
-            .await?;
-        forward::clean_response(response.headers_mut(), shared);
-        Ok(response.map(Body::proxied))
-    }
-
-    /// Sends a request that asks for a WebSocket. Where the app agrees, bytes go both ways until the session ends.
-    async fn upgrade(
-        &self,
-        mut request: Request<Incoming>,
-        route: &Route,
-        patience: Patience,
-        passed: &Passed,
-    ) -> Result<Response<Body>, Refusal> {
-        let shared = &*self.pipeline.shared;
-        let client = hyper::upgrade::on(&mut request);
-        let request = request.map(|_| RequestBody::Empty);
-        let mut response = self
-            .pipeline
-            .upstreams
-            .send_upgrade(route.upstream, request, patience)
-            .await?;
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        forward::clean_response(response.headers_mut(), shared);
-        if switched {
-            let upstream = hyper::upgrade::on(&mut response);
-            let ended = passed.session().map(LiveSession::ended);
-            let watch = self.pipeline.upstreams.watch().clone();
-            tokio::spawn(async move {
-                let until = async {
-                    match ended {
-                        Some(ended) => ended.await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tunnel(
-                    Tunnel {
-                        client,
-                        upstream,
-                        idle: patience.idle,
-                    },
-                    &watch,
-                    until,
-                )
-                .await;
-            });
-            let headers = response.headers_mut();
-            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        }
-        Ok(response.map(Body::proxied))
-    }
-
-    /// Offers the token that replaces the request's, or takes away one that is good for nothing.
-    fn keep_cookies(&self, response: &mut Response<Body>, notes: &Notes) {
-        if let Some(renewal) = notes.session.as_ref().and_then(LiveSession::renewal) {
-            response
-                .headers_mut()
-                .append(header::SET_COOKIE, renewal.clone());
-        } else if notes.clear_cookie {
-            let cookie = self.pipeline.shared.sessions.settings().cookie.clear();
-            response.headers_mut().append(header::SET_COOKIE, cookie);
-        }
-    }
-
-    fn refuse(
-        &self,
-        refusal: &Refusal,
-        audience: Audience,
-        trail: Option<&mut Trail>,
-    ) -> Response<Body> {
-        let shared = &*self.pipeline.shared;
-        let id: RequestId = match &trail {
-            Some(trail) => trail.id,
-            None => shared.ids.next(),
-        };
-        if let Refusal::Upstream(error) = refusal {
-            if let Some(failure) = failure(error) {
-                shared.metrics.upstream_failed(failure);
-            }
-            if let Some(trail) = trail {
-                trail.failed(error);
-            }
-        }
-        if refusal.status().is_server_error() {
-            tracing::warn!(request = %id, error = %refusal, "a request got no answer");
+        if self.is_trusted {
+            let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
+            (
+                client.x_forwarded_for(),
+                client.forwarded(authority, "https"),
+            )
         } else {
-            tracing::debug!(request = %id, error = %refusal, "a request was refused");
+            (self.x_forwarded_for.clone(), host.forwarded.clone())
         }
-        let mut page = refusal.respond(audience, id, &shared.portal.pages);
-        if let Some(hsts) = &shared.hsts {
-            page.headers_mut()
-                .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
-        }
-        page.map(Body::own)
     }
 
     fn begin_trail(&self, request: &Request<Incoming>) -> Option<Box<Trail>> {
@@ -601,14 +321,6 @@ impl Visit {
             upstream_error: None,
         }))
     }
-}
-
-/// A request to one of our own places.
-struct Asked<'a> {
-    uri: &'a Uri,
-    path: &'a NormalPath<'a>,
-    host: &'a HostMemo,
-    client: IpAddr,
 }
 
 /// Host and port as the client wrote them, of a request that was admitted.
@@ -658,22 +370,4 @@ fn find_route<'r>(
         }
     }
     Ok(route)
-}
-
-/// `None` where it is not the app's.
-fn failure(error: &UpstreamError) -> Option<UpstreamFailure> {
-    match error {
-        UpstreamError::BodyTooLarge | UpstreamError::ClientBody(_) => None,
-        UpstreamError::Connect(_) | UpstreamError::Exhausted(_) => Some(UpstreamFailure::Connect),
-        UpstreamError::Exchange(_) => Some(UpstreamFailure::Exchange),
-        UpstreamError::Timeout => Some(UpstreamFailure::Timeout),
-    }
-}
-
-fn patience(route: &Route) -> Patience {
-    Patience {
-        connect: route.timeouts.connect,
-        first_byte: route.timeouts.first_byte,
-        idle: route.timeouts.idle,
-    }
 }

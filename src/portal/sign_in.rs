@@ -19,11 +19,11 @@ use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::wire::Page;
 
 /// How long a login form may lie open.
-const FORM_MAX_AGE: Duration = Duration::from_secs(3600);
+const FORM_MAX_AGE: Duration = Duration::from_hours(1);
 
 /// How long a browser is recognised that has not logged in, and one that has.
-const STRANGER_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
-const KNOWN_MAX_AGE: Duration = Duration::from_secs(180 * 24 * 3600);
+const STRANGER_MAX_AGE: Duration = Duration::from_hours(24);
+const KNOWN_MAX_AGE: Duration = Duration::from_hours(4320);
 
 /// The longest user name and password that are looked at, in bytes.
 const MAX_USER: usize = 256;
@@ -32,7 +32,7 @@ const MAX_USER_AGENT: usize = 256;
 
 impl Portal {
     pub(super) fn show_login(&self, request: &PortalRequest<'_>) -> Page {
-        let return_to = self.return_to(request);
+        let return_to = Self::return_to(request);
         if let Some(session) = request.session
             && let Some(identity) = session.identity()
         {
@@ -70,7 +70,7 @@ impl Portal {
         });
         let (Some(browser), Some(Ok(pending))) = (browser, pending) else {
             // Too old, another browser's, or the browser keeps no cookies: a fresh form serves all three.
-            let return_to = self.return_to(request);
+            let return_to = Self::return_to(request);
             return Ok(self.form(
                 request,
                 return_to.as_str(),
@@ -79,20 +79,19 @@ impl Portal {
             ));
         };
         let password = field("password");
-        let step = match user.len() > MAX_USER || password.len() > MAX_PASSWORD {
-            true => Step::Refuse(Refusal::Credentials),
-            false => {
-                let known_browser = browser.knows(&self.keyring, &provider.id, user);
-                let password = Secret::new(password.as_bytes());
-                let (user, address) = (user.to_owned(), request.client);
-                let credentials = Credentials {
-                    user,
-                    password,
-                    address,
-                    known_browser,
-                };
-                provider.method.log_in(credentials).await
-            }
+        let step = if user.len() > MAX_USER || password.len() > MAX_PASSWORD {
+            Step::Refuse(Refusal::Credentials)
+        } else {
+            let known_browser = browser.knows(&self.keyring, &provider.id, user);
+            let password = Secret::new(password.as_bytes());
+            let (user, address) = (user.to_owned(), request.client);
+            let credentials = Credentials {
+                user,
+                password,
+                address,
+                known_browser,
+            };
+            provider.method.log_in(credentials).await
         };
         match step {
             Step::Admit(identity) => self.admit(request, browser, identity, &pending).await,
@@ -190,7 +189,7 @@ impl Portal {
     ) -> Page {
         let known = self.browser(request);
         let is_new = known.is_none();
-        let browser = known.unwrap_or_else(Browser::new);
+        let browser = known.unwrap_or_default();
         let provider = self
             .provider
             .as_ref()
@@ -224,7 +223,7 @@ impl Portal {
             .set_cookie(&browser.encode(&self.keyring), Some(max_age))
     }
 
-    fn return_to(&self, request: &PortalRequest<'_>) -> ReturnTo {
+    fn return_to(request: &PortalRequest<'_>) -> ReturnTo {
         let query = request.query.unwrap_or_default().as_bytes();
         let mut pairs = url::form_urlencoded::parse(query);
         let asked = pairs.find(|(name, _)| name == "return_to");

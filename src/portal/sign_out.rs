@@ -59,9 +59,10 @@ pub(super) fn form_token(keyring: &Keyring, session: &LiveSession) -> String {
 
 fn is_form_token(keyring: &Keyring, session: &LiveSession, text: &str) -> bool {
     const MAX_LEN: usize = 128;
-    let sealed = match text.len() <= MAX_LEN {
-        true => URL_SAFE_NO_PAD.decode(text).unwrap_or_default(),
-        false => return false,
+    let sealed = if text.len() <= MAX_LEN {
+        URL_SAFE_NO_PAD.decode(text).unwrap_or_default()
+    } else {
+        return false;
     };
     keyring
         .open(Purpose::FormToken, session.sid().as_bytes(), &sealed)

@@ -32,7 +32,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Splits `Host` or `:authority` into a lower-case host and the port as written (RFC 9110 section 7.2). `None` where
+/// Splits `Host` or `:authority` into host and port as written (RFC 9110 section 7.2). `None` where
 /// it is anything but `host`, `host:port`, `[v6]` or `[v6]:port`: no user information, no list, no odd bytes.
 pub fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match text.rfind(']') {
@@ -41,9 +41,8 @@ pub fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
     };
     let port = match port.strip_prefix(':') {
         None if port.is_empty() => None,
-        None => return None,
         Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
-        Some(_) => return None,
+        None | Some(_) => return None,
     };
     (is_name(host) || is_ipv6(host)).then_some((host, port))
 }

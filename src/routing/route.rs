@@ -61,7 +61,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request's last byte to the response's first.
     pub first_byte: Duration,
-    /// Between two parts of a response; event streams and WebSockets too.
+    /// Between two parts of a response; event streams and `WebSockets` too.
     pub idle: Duration,
 }
 

@@ -155,9 +155,10 @@ impl Entry {
             last_seen: self.live.last_seen(),
             last_saved: self.live.last_saved(),
             // A token that was replaced is not due to be replaced.
-            issued: match self.is_replaced() {
-                true => Timestamp::MAX,
-                false => self.issued,
+            issued: if self.is_replaced() {
+                Timestamp::MAX
+            } else {
+                self.issued
             },
             idle_timeout: self.live.idle_timeout,
             expires: self.live.expires,

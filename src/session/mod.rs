@@ -75,10 +75,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             cookie: CookieName::default(),
-            idle_timeout: Duration::from_secs(30 * 60),
-            absolute_timeout: Duration::from_secs(12 * 3600),
-            touch_interval: Duration::from_secs(60),
-            rotate_interval: Duration::from_secs(3600),
+            idle_timeout: Duration::from_mins(30),
+            absolute_timeout: Duration::from_hours(12),
+            touch_interval: Duration::from_mins(1),
+            rotate_interval: Duration::from_hours(1),
             rotate_grace: Duration::from_secs(10),
             cache_ttl: Duration::from_secs(5),
             cache_size: 256 * 1024 * 1024,

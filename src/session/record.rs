@@ -81,6 +81,9 @@ pub enum RowError {
 }
 
 /// A row as bytes: one byte of version, then the fields (postcard).
+///
+/// # Panics
+/// Never for the rows of this module: plain structs into memory cannot fail.
 pub fn encode<T: Serialize>(row: &T) -> Vec<u8> {
     let bytes = postcard::to_extend(row, vec![VERSION]);
     #[expect(clippy::expect_used, reason = "plain structs into memory cannot fail")]

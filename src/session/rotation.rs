@@ -108,14 +108,13 @@ impl Sessions {
         let bytes =
             self.keyring
                 .open_for(token.key(), Purpose::Successor, context, &successor.sealed);
-        match bytes.and_then(|bytes| Token::from_bytes(&bytes)) {
-            Some(next) => {
-                // Whoever set it first set the same.
-                let _set = entry
-                    .successor
-                    .set(self.settings.cookie.set_cookie(&next.encode(), None));
-            }
-            None => tracing::warn!(sid = %entry.live.sid, "a successor does not open"),
+        if let Some(next) = bytes.and_then(|bytes| Token::from_bytes(&bytes)) {
+            // Whoever set it first set the same.
+            let _set = entry
+                .successor
+                .set(self.settings.cookie.set_cookie(&next.encode(), None));
+        } else {
+            tracing::warn!(sid = %entry.live.sid, "a successor does not open");
         }
     }
 

@@ -39,7 +39,7 @@ impl Token {
     }
 
     pub fn encode(&self) -> Zeroizing<String> {
-        Zeroizing::new(URL_SAFE_NO_PAD.encode(&*self.0))
+        Zeroizing::new(URL_SAFE_NO_PAD.encode(*self.0))
     }
 
     pub fn hash(&self) -> TokenHash {

@@ -17,7 +17,7 @@ use crate::telemetry::StoreOp;
 /// How long activity waits for more to be saved with it.
 const BATCH_EVERY: Duration = Duration::from_secs(1);
 const BATCH_MAX: usize = 10_000;
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// Sessions that are swept in one operation, so that no other waits long behind it.
 const SWEEP_MAX: usize = 500;
 

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 
 use super::UpstreamError;
 use super::link::Link;
-use super::pool::Shelf;
+use super::pool::App;
 use crate::deadline::{Deadline, Watch};
 
 /// Removes what trailers must not carry.
@@ -201,17 +201,17 @@ impl Body for RequestBody {
 pub struct ResponseBody {
     incoming: Incoming,
     link: Option<Link>,
-    shelf: Arc<Shelf>,
+    app: Arc<App>,
     idle: Duration,
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, link: Link, shelf: Arc<Shelf>, idle: Duration) -> Self {
+    pub(super) fn new(incoming: Incoming, link: Link, app: Arc<App>, idle: Duration) -> Self {
         link.deadline.disarm();
         Self {
             incoming,
             link: Some(link),
-            shelf,
+            app,
             idle,
         }
     }
@@ -253,7 +253,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(None) => {
                 if let Some(link) = this.link.take() {
-                    this.shelf.put(link);
+                    this.app.put(link);
                 }
                 Poll::Ready(None)
             }
@@ -277,7 +277,7 @@ impl Drop for ResponseBody {
         if self.incoming.is_end_stream()
             && let Some(link) = self.link.take()
         {
-            self.shelf.put(link);
+            self.app.put(link);
         }
     }
 }

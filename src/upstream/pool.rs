@@ -26,12 +26,12 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Every app, as one worker reaches them.
 #[derive(Debug)]
 pub struct Upstreams {
-    shelves: Vec<Arc<Shelf>>,
+    apps: Vec<Arc<App>>,
     watch: Watch,
 }
 
 /// One app and the connections to it.
-pub(super) struct Shelf {
+pub(super) struct App {
     target: Target,
     idle: Mutex<Vec<Link>>,
     open: Arc<AtomicUsize>,
@@ -39,17 +39,17 @@ pub(super) struct Shelf {
 
 impl Upstreams {
     pub fn new(targets: &[Target], watch: &Watch) -> Self {
-        let shelf = |target: &Target| {
-            let shelf = Arc::new(Shelf {
+        let app = |target: &Target| {
+            let app = Arc::new(App {
                 target: target.clone(),
                 idle: Mutex::default(),
                 open: Arc::default(),
             });
-            watch.add(&shelf);
-            shelf
+            watch.add(&app);
+            app
         };
         Self {
-            shelves: targets.iter().map(shelf).collect(),
+            apps: targets.iter().map(app).collect(),
             watch: watch.clone(),
         }
     }
@@ -60,7 +60,7 @@ impl Upstreams {
 
     /// The app that a route names by its place in the configuration.
     pub fn target(&self, upstream: usize) -> Option<&Target> {
-        self.shelves.get(upstream).map(|shelf| &shelf.target)
+        self.apps.get(upstream).map(|app| &app.target)
     }
 
     /// Sends a request that is ready to go, in origin form, and returns what the app answers. It is sent a second
@@ -72,23 +72,23 @@ impl Upstreams {
         mut request: Request<RequestBody>,
         patience: Patience,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
-        let shelf = self.shelf(upstream)?;
-        while let Some(mut link) = shelf.take() {
+        let app = self.app(upstream)?;
+        while let Some(mut link) = app.take() {
             let copy = copy_of(&request, link.idle_since.after(FRESH) < self.watch.now());
             request
                 .body_mut()
                 .paces(&link.deadline, patience.first_byte);
             match link.exchange(request, patience.first_byte).await {
-                Ok(response) => return finish(response, link, shelf, patience),
+                Ok(response) => return finish(response, link, app, patience),
                 Err(failed) => request = resend(failed, copy)?,
             }
         }
-        let mut link = self.open(shelf, patience).await?;
+        let mut link = self.open(app, patience).await?;
         request
             .body_mut()
             .paces(&link.deadline, patience.first_byte);
         match link.exchange(request, patience.first_byte).await {
-            Ok(response) => finish(response, link, shelf, patience),
+            Ok(response) => finish(response, link, app, patience),
             Err(failed) => Err(failed.error),
         }
     }
@@ -101,30 +101,30 @@ impl Upstreams {
         request: Request<RequestBody>,
         patience: Patience,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
-        let shelf = self.shelf(upstream)?;
-        let mut link = self.open(shelf, patience).await?;
+        let app = self.app(upstream)?;
+        let mut link = self.open(app, patience).await?;
         link.detach();
         match link.exchange(request, patience.first_byte).await {
-            Ok(response) => Ok(
-                response.map(|body| ResponseBody::new(body, link, shelf.clone(), patience.idle))
-            ),
+            Ok(response) => {
+                Ok(response.map(|body| ResponseBody::new(body, link, app.clone(), patience.idle)))
+            }
             Err(failed) => Err(failed.error),
         }
     }
 
-    fn shelf(&self, upstream: usize) -> Result<&Arc<Shelf>, UpstreamError> {
-        let shelf = self.shelves.get(upstream);
-        shelf.ok_or_else(|| UpstreamError::Connect("no such upstream".to_owned()))
+    fn app(&self, upstream: usize) -> Result<&Arc<App>, UpstreamError> {
+        let app = self.apps.get(upstream);
+        app.ok_or_else(|| UpstreamError::Connect("no such upstream".to_owned()))
     }
 
-    async fn open(&self, shelf: &Shelf, patience: Patience) -> Result<Link, UpstreamError> {
-        let place = Place::take(&shelf.open, shelf.target.max_connections)?;
-        let stream = connect(&shelf.target, patience.connect).await?;
+    async fn open(&self, app: &App, patience: Patience) -> Result<Link, UpstreamError> {
+        let place = Place::take(&app.open, app.target.max_connections)?;
+        let stream = connect(&app.target, patience.connect).await?;
         Link::new(stream, place, &self.watch).await
     }
 }
 
-impl Shelf {
+impl App {
     /// The connection that was put back last and is still open.
     fn take(&self) -> Option<Link> {
         loop {
@@ -149,7 +149,7 @@ impl Shelf {
     }
 }
 
-impl Watched for Shelf {
+impl Watched for App {
     /// Lets go of what the app has closed, and of what nobody needed for long.
     fn check(&self, now: Tick) {
         let stale = |link: &mut Link| link.idle_since.after(MAX_IDLE) <= now || !link.drive_idle();
@@ -158,10 +158,10 @@ impl Watched for Shelf {
     }
 }
 
-impl fmt::Debug for Shelf {
+impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let idle = self.idle.lock().len();
-        f.debug_struct("Shelf")
+        f.debug_struct("App")
             .field("url", &self.target.url)
             .field("idle", &idle)
             .finish_non_exhaustive()
@@ -175,9 +175,10 @@ pub(super) struct Place(Arc<AtomicUsize>);
 impl Place {
     fn take(open: &Arc<AtomicUsize>, max: usize) -> Result<Self, UpstreamError> {
         let place = Self(open.clone());
-        match open.fetch_add(1, Ordering::Relaxed) < max {
-            true => Ok(place),
-            false => Err(UpstreamError::Exhausted(max)),
+        if open.fetch_add(1, Ordering::Relaxed) < max {
+            Ok(place)
+        } else {
+            Err(UpstreamError::Exhausted(max))
         }
     }
 }
@@ -214,7 +215,7 @@ fn resend(
 fn finish(
     response: Response<Incoming>,
     mut link: Link,
-    shelf: &Arc<Shelf>,
+    app: &Arc<App>,
     patience: Patience,
 ) -> Result<Response<ResponseBody>, UpstreamError> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -224,5 +225,5 @@ fn finish(
     if link.is_uploading() {
         link.detach();
     }
-    Ok(response.map(|body| ResponseBody::new(body, link, shelf.clone(), patience.idle)))
+    Ok(response.map(|body| ResponseBody::new(body, link, app.clone(), patience.idle)))
 }

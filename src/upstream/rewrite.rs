@@ -22,9 +22,10 @@ pub fn rewrite_location(location: &str, target: &Target, prefix: Prefix<'_>) -> 
         _ => path,
     };
     let stripped = prefix.stripped.unwrap_or_default();
-    let (gap, path) = match path.starts_with('/') {
-        true => ("", path),
-        false => ("/", path),
+    let (gap, path) = if path.starts_with('/') {
+        ("", path)
+    } else {
+        ("/", path)
     };
     let rewritten = format!("{stripped}{gap}{path}");
     // An app must not be able to send the browser elsewhere by a path of its own.

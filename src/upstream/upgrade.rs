@@ -1,4 +1,4 @@
-//! WebSockets: once both sides have agreed to change the protocol, bytes are copied both ways until either side ends,
+//! `WebSockets`: once both sides have agreed to change the protocol, bytes are copied both ways until either side ends,
 //! nothing moves for too long, or somebody else says so.
 
 use std::io;
@@ -37,9 +37,12 @@ pub async fn tunnel(tunnel: Tunnel, watch: &Watch, until: impl Future<Output = (
         let mut upstream = Paced::new(upstream, &deadline, idle);
         copy_bidirectional(&mut client, &mut upstream).await
     };
-    let idled = std::future::poll_fn(|cx| match deadline.poll_passed(cx) {
-        true => Poll::Ready(()),
-        false => Poll::Pending,
+    let idled = std::future::poll_fn(|cx| {
+        if deadline.poll_passed(cx) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     });
     tokio::select! {
         done = work => if let Err(error) = done {

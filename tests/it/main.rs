@@ -4,6 +4,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::missing_panics_doc,
     reason = "a test that fails is to say so at once"
 )]
 #![expect(unreachable_pub, reason = "nothing outside reaches into a test binary")]

@@ -54,3 +54,47 @@ pub(super) fn confirm(predecessor: &mut TokenRow, hash: TokenHash, at: Timestamp
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::record::Successor;
+    use crate::session::token::Sid;
+
+    const NEXT: TokenHash = TokenHash::from_bytes([2; 32]);
+
+    fn replaced() -> TokenRow {
+        TokenRow {
+            hash: TokenHash::from_bytes([1; 32]),
+            sid: Sid::from_bytes([3; 16]),
+            issued: Timestamp::from_millis(4),
+            session_key: Vec::new(),
+            predecessor: None,
+            successor: Some(Successor {
+                hash: NEXT,
+                sealed: Vec::new(),
+                seen: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn only_the_first_confirmation_counts() {
+        let mut row = replaced();
+        assert!(confirm(&mut row, NEXT, Timestamp::from_millis(5)));
+        assert!(!confirm(&mut row, NEXT, Timestamp::from_millis(6)));
+        let seen = row.successor.and_then(|successor| successor.seen);
+        assert_eq!(seen, Some(Timestamp::from_millis(5)));
+    }
+
+    #[test]
+    fn only_the_successor_itself_confirms() {
+        let mut row = replaced();
+        let other = TokenHash::from_bytes([9; 32]);
+        assert!(!confirm(&mut row, other, Timestamp::from_millis(5)));
+        assert_eq!(row, replaced());
+        row.successor = None;
+        assert!(!confirm(&mut row, NEXT, Timestamp::from_millis(5)));
+        assert_eq!(row.successor, None);
+    }
+}

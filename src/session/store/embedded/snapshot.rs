@@ -4,6 +4,7 @@ use std::ops::Bound;
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase};
 
+use super::StoreError;
 use super::file::Fault;
 use super::rows::{self, Filed};
 use super::tables::{Definition, META, SESSIONS, SUBJECTS, TOKENS};
@@ -111,6 +112,7 @@ struct Pages {
     seen: usize,
     limit: usize,
     last: Option<Sid>,
+    damaged: Vec<(Sid, StoreError)>,
 }
 
 impl Pages {
@@ -120,6 +122,7 @@ impl Pages {
             seen: 0,
             limit,
             last: None,
+            damaged: Vec::new(),
         }
     }
 
@@ -129,9 +132,7 @@ impl Pages {
         self.last = Some(sid);
         match row {
             Ok(row) => self.rows.extend(row),
-            Err(Fault::Refused(error)) => {
-                tracing::warn!(%sid, %error, "a session that cannot be read is left out");
-            }
+            Err(Fault::Refused(error)) => self.damaged.push((sid, error)),
             Err(fault) => return Err(fault),
         }
         Ok(())
@@ -143,6 +144,11 @@ impl Pages {
     }
 
     fn finish(self) -> Page {
+        // One line a page: where every row is damaged, the log must not drown.
+        if let Some((sid, error)) = self.damaged.first() {
+            let count = self.damaged.len();
+            tracing::warn!(%sid, %error, count, "sessions that cannot be read are left out of a list");
+        }
         let last = self.last.filter(|_| self.seen == self.limit);
         Page {
             rows: self.rows,

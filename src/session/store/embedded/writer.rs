@@ -20,7 +20,7 @@ use super::tables::Tables;
 const QUEUE: usize = 4096;
 /// How many changes share a commit.
 const BATCH: usize = 256;
-/// How many commits in a row may stay in memory: their pages are not reused before a durable one.
+/// How many commits in a row may stay in memory: a bound on the touches that a crash forgets.
 const UNSYNCED: u32 = 64;
 
 /// What a change must survive.

@@ -1,0 +1,156 @@
+//! Requests that are answered here and by no app: our own places, and everything that is turned down.
+
+use std::net::IpAddr;
+
+use http::header;
+use http::request::Parts;
+use http::{Response, Uri};
+use hyper::body::Incoming;
+
+use super::Refusal;
+use super::body::Body;
+use super::memo::HostMemo;
+use super::path::NormalPath;
+use super::trail::Trail;
+use super::visit::{Kind, Notes, Visit};
+use crate::portal::{Audience, Challenge, PortalRequest};
+use crate::routing::{Access, Route};
+use crate::session::Presence;
+use crate::telemetry::{AuditEvent, UpstreamFailure};
+use crate::upstream::UpstreamError;
+use crate::wire::{RESERVED_PREFIX, RequestId};
+
+/// A request to one of our own places.
+pub(super) struct Asked<'a> {
+    pub(super) uri: &'a Uri,
+    pub(super) path: &'a NormalPath<'a>,
+    pub(super) host: &'a HostMemo,
+    pub(super) client: IpAddr,
+}
+
+impl Visit {
+    pub(super) async fn portal(
+        &self,
+        (mut parts, body): (Parts, Incoming),
+        asked: &Asked<'_>,
+        notes: &mut Notes,
+    ) -> Result<Response<Body>, Refusal> {
+        let shared = &*self.pipeline.shared;
+        if let Some(odd) = asked.path.oddities().iter().next() {
+            return Err(Refusal::Odd(odd));
+        }
+        // Our own pages do not keep a session alive, and must be seen while the store is silent.
+        let presence = Presence {
+            idle_timeout: None,
+            activity: false,
+        };
+        let before = parts.headers.clone();
+        notes.session = self
+            .session(&mut parts.headers, presence, notes, &Access::Public)
+            .await?;
+        // Other hosts of ours are reached at the port that this one was.
+        let serves = |host: &str, port| shared.routes.serves(host) && port == asked.host.port;
+        let portal_request = PortalRequest {
+            method: &parts.method,
+            place: asked
+                .path
+                .as_str()
+                .get(RESERVED_PREFIX.len()..)
+                .unwrap_or_default(),
+            query: asked.uri.query(),
+            headers: &before,
+            authority: std::str::from_utf8(&asked.host.authority).unwrap_or_default(),
+            host: &asked.host.host,
+            client: asked.client,
+            session: notes.session.as_ref(),
+            serves: &serves,
+        };
+        let mut page = shared.portal.handle(&portal_request, body).await?;
+        if page.headers().contains_key(header::SET_COOKIE) {
+            // What the page says about cookies is the last word.
+            (notes.clear_cookie, notes.session) = (false, None);
+        }
+        if let Some(hsts) = &shared.hsts {
+            page.headers_mut()
+                .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        Ok(page.map(Body::own))
+    }
+
+    pub(super) fn challenge(&self, kind: Kind, uri: &Uri) -> Response<Body> {
+        let target = uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str);
+        let id = self.pipeline.shared.ids.next();
+        Challenge {
+            audience: kind.audience,
+            target,
+            id,
+        }
+        .respond()
+        .map(Body::own)
+    }
+
+    pub(super) fn deny(&self, route: &Route, notes: &Notes, address: IpAddr) -> Refusal {
+        let session = notes.session.as_ref();
+        if let Some((session, identity)) = session.and_then(|s| Some((s, s.identity()?))) {
+            let (sid, user, route) = (
+                session.sid().to_string(),
+                identity.user.clone(),
+                route.id.clone(),
+            );
+            self.pipeline
+                .shared
+                .audit
+                .record(&AuditEvent::AccessDenied {
+                    sid,
+                    user,
+                    route,
+                    address,
+                });
+        }
+        Refusal::Denied
+    }
+
+    pub(super) fn refuse(
+        &self,
+        refusal: &Refusal,
+        audience: Audience,
+        trail: Option<&mut Trail>,
+    ) -> Response<Body> {
+        let shared = &*self.pipeline.shared;
+        let id: RequestId = match &trail {
+            Some(trail) => trail.id,
+            None => shared.ids.next(),
+        };
+        if let Refusal::Upstream(error) = refusal {
+            if let Some(failure) = failure(error) {
+                shared.metrics.upstream_failed(failure);
+            }
+            if let Some(trail) = trail {
+                trail.failed(error);
+            }
+        }
+        if refusal.status().is_server_error() {
+            tracing::warn!(request = %id, error = %refusal, "a request got no answer");
+        } else {
+            tracing::debug!(request = %id, error = %refusal, "a request was refused");
+        }
+        let mut page = refusal.respond(audience, id, &shared.portal.pages);
+        if let Some(hsts) = &shared.hsts {
+            page.headers_mut()
+                .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        page.map(Body::own)
+    }
+}
+
+/// `None` where it is not the app's.
+fn failure(error: &UpstreamError) -> Option<UpstreamFailure> {
+    match error {
+        UpstreamError::BodyTooLarge | UpstreamError::ClientBody(_) => None,
+        UpstreamError::Connect(_) | UpstreamError::Exhausted(_) => Some(UpstreamFailure::Connect),
+        UpstreamError::Exchange(_) => Some(UpstreamFailure::Exchange),
+        UpstreamError::Timeout => Some(UpstreamFailure::Timeout),
+    }
+}

@@ -1,0 +1,107 @@
+//! Which session a request belongs to: from what the connection remembers, or from the session area; and what the
+//! browser is told about its cookie in the end.
+
+use http::Response;
+use http::header::{self, HeaderMap, HeaderValue};
+
+use super::Refusal;
+use super::body::Body;
+use super::memo::SessionMemo;
+use super::visit::{Notes, Visit};
+use crate::routing::Access;
+use crate::session::{AuthError, Found, LiveSession, Presence, remove_cookies};
+use crate::telemetry::AuditEvent;
+
+impl Visit {
+    /// Finds the session that a request's cookie belongs to, and leaves in the request only the cookies of the app.
+    pub(super) async fn session(
+        &self,
+        headers: &mut HeaderMap,
+        presence: Presence,
+        notes: &mut Notes,
+        access: &Access,
+    ) -> Result<Option<LiveSession>, Refusal> {
+        let shared = &*self.pipeline.shared;
+        if !headers.contains_key(header::COOKIE) {
+            return Ok(None);
+        }
+        if let Some(memo) = self.remembered(headers, presence) {
+            match memo.rest {
+                Some(rest) => headers.insert(header::COOKIE, rest),
+                None => headers.remove(header::COOKIE),
+            };
+            return Ok(Some(memo.session));
+        }
+        let before = headers.clone();
+        remove_cookies(headers, &shared.cookie_names);
+        match self.authenticate(&before, presence).await {
+            Ok(Some(session)) => {
+                let rest = headers
+                    .get(header::COOKIE)
+                    .map(|rest| HeaderValue::from_bytes(rest.as_bytes()));
+                let rest = rest.and_then(Result::ok);
+                self.memo.lock().session = SessionMemo::new(&before, session.clone(), rest);
+                Ok(Some(session))
+            }
+            Ok(None) | Err(AuthError::Idle) => Ok(None),
+            Err(AuthError::Ended | AuthError::Unknown) => {
+                notes.clear_cookie = true;
+                Ok(None)
+            }
+            // Nobody in particular may see what is public; nothing else opens while the store is silent (R7).
+            Err(AuthError::Store(_)) if *access == Access::Public => Ok(None),
+            Err(AuthError::Store(error)) => Err(Refusal::Store(error.to_string())),
+        }
+    }
+
+    fn remembered(&self, headers: &HeaderMap, presence: Presence) -> Option<SessionMemo> {
+        let memo = self.memo.lock();
+        let memo = memo.session.as_ref().filter(|memo| memo.is_of(headers))?;
+        let is_good = self
+            .pipeline
+            .shared
+            .sessions
+            .still_good(&memo.session, presence);
+        is_good.then(|| memo.clone())
+    }
+
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        presence: Presence,
+    ) -> Result<Option<LiveSession>, AuthError> {
+        let shared = &*self.pipeline.shared;
+        match shared.sessions.settings().cookie.find(headers) {
+            Found::None => Ok(None),
+            Found::One(cookie) => shared
+                .sessions
+                .authenticate(cookie, presence)
+                .await
+                .map(Some),
+            Found::Several(candidates) => {
+                let mut last = AuthError::Unknown;
+                for cookie in candidates.iter() {
+                    match shared.sessions.authenticate(cookie, presence).await {
+                        Ok(session) => return Ok(Some(session)),
+                        Err(error) => last = error,
+                    }
+                }
+                let address = self.peer.addr.ip();
+                shared.audit.record(&AuditEvent::CookieTossing { address });
+                Err(last)
+            }
+        }
+    }
+
+    /// Offers the token that replaces the request's, or takes away one that is good for nothing.
+    pub(super) fn keep_cookies(&self, response: &mut Response<Body>, notes: &Notes) {
+        if let Some(renewal) = notes.session.as_ref().and_then(LiveSession::renewal) {
+            response
+                .headers_mut()
+                .append(header::SET_COOKIE, renewal.clone());
+        } else if notes.clear_cookie {
+            let cookie = self.pipeline.shared.sessions.settings().cookie.clear();
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+}
