@@ -199,9 +199,12 @@ mod tests {
         deadline.arm(Duration::from_secs(10));
         let ticking = tokio::spawn(watch.clone().run());
         let before = tokio::time::Instant::now();
-        std::future::poll_fn(|cx| match deadline.poll_passed(cx) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
+        std::future::poll_fn(|cx| {
+            if deadline.poll_passed(cx) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
         })
         .await;
         assert!(before.elapsed() >= Duration::from_secs(10));

@@ -1,6 +1,5 @@
 //! Settings to objects.
 
-use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -103,10 +102,9 @@ fn share(
     (portal, audit, metrics): (Arc<Portal>, Audit, Arc<Metrics>),
 ) -> anyhow::Result<Shared> {
     let routes = RouteTable::new(settings.routes.clone())?;
-    let route_metrics: HashMap<_, _> = routes
-        .iter()
-        .map(|route| (route.id.clone(), metrics.route(&route.id)))
-        .collect();
+    // In the order of the file, as the table counts them.
+    let named = settings.routes.iter();
+    let route_metrics = named.map(|route| metrics.route(&route.id)).collect();
     let stripped = Arc::new(Stripped::new(&settings.identity));
     let hsts = (settings.tls.hsts_max_age > 0)
         .then(|| HeaderValue::try_from(format!("max-age={}", settings.tls.hsts_max_age)))

@@ -109,7 +109,7 @@ fn serve(file: &Path) -> anyhow::Result<()> {
 }
 
 fn check(file: &Path) -> anyhow::Result<()> {
-    let settings = config::load(file, Missing::Refused)?;
+    let settings = config::load(file, Missing::Reported)?;
     say(&format!(
         "{}: good, {} routes to {} apps\n",
         file.display(),

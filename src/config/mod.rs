@@ -67,8 +67,11 @@ pub enum StoreSettings {
 /// What to do about files that the configuration names and that are not there yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Missing {
+    /// For serving: errors, but for the session key at its default place, which is made.
     Refused,
-    /// For commands that are about to make them.
+    /// For checking: errors, and nothing is made.
+    Reported,
+    /// For commands that are about to make them: no errors, and nothing is made.
     Tolerated,
 }
 
@@ -84,8 +87,7 @@ impl Settings {
     }
 }
 
-/// Reads a configuration file. Nothing is started and nothing is written, but for a session secret at its default
-/// place, which is made where there is none.
+/// Reads a configuration file. Nothing is started, and nothing is written but what [`Missing::Refused`] says.
 pub fn load(file: &Path, missing: Missing) -> Result<Settings, ConfigErrors> {
     let text =
         std::fs::read_to_string(file).map_err(|error| ConfigErrors::unreadable(file, &error))?;

@@ -5,22 +5,81 @@ use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use super::Refusal;
 use super::body::Body;
+use super::forward::{self, Statement};
 use super::gate::Passed;
-use super::visit::Visit;
-use super::{Refusal, forward};
+use super::memo::HostMemo;
+use super::path::NormalPath;
+use super::visit::{Kind, Visit};
+use crate::edge::ClientAddr;
 use crate::routing::Route;
 use crate::session::LiveSession;
 use crate::upstream::{Patience, RequestBody, Tunnel, UploadLimits, tunnel};
 
+/// A request that has passed, and what was found out about it.
+#[derive(Debug)]
+pub(super) struct Onward<'a> {
+    pub(super) route: &'a Route,
+    pub(super) path: &'a NormalPath<'a>,
+    pub(super) host: &'a HostMemo,
+    pub(super) client: &'a ClientAddr,
+    pub(super) kind: Kind,
+    pub(super) passed: &'a Passed,
+}
+
 impl Visit {
-    pub(super) async fn send(
+    /// Says in the request what only we may say, sends it, and makes the answer fit for the client.
+    pub(super) async fn forward(
+        &self,
+        request: Request<Incoming>,
+        onward: &Onward<'_>,
+    ) -> Result<Response<Body>, Refusal> {
+        let shared = &*self.pipeline.shared;
+        let Onward {
+            route,
+            path,
+            host,
+            client,
+            kind,
+            passed,
+        } = *onward;
+        let target = self
+            .pipeline
+            .upstreams
+            .target(route.upstream)
+            .ok_or(Refusal::NotFound)?;
+        let (mut parts, body) = request.into_parts();
+        if let Some(uri) = forward::target(&parts.uri, path, route) {
+            parts.uri = uri;
+        }
+        let (x_forwarded_for, forwarded) = self.on_behalf(client, host);
+        let statement = Statement {
+            route,
+            host,
+            x_forwarded_for: &x_forwarded_for,
+            forwarded: &forwarded,
+            session: passed.session(),
+            wants_trailers: kind.wants_trailers,
+            upgrade: kind.upgrade,
+        };
+        forward::state(&mut parts, shared, &statement);
+        let request = Request::from_parts(parts, body);
+        let mut response = if kind.upgrade {
+            self.upgrade(request, route, passed).await?
+        } else {
+            self.send(request, route).await?
+        };
+        forward::complete_response(response.headers_mut(), shared, route, target);
+        Ok(response)
+    }
+
+    async fn send(
         &self,
         request: Request<Incoming>,
         route: &Route,
-        patience: Patience,
     ) -> Result<Response<Body>, Refusal> {
-        let shared = &*self.pipeline.shared;
+        let (shared, patience) = (&*self.pipeline.shared, patience(route));
         let (parts, incoming) = request.into_parts();
         let body = if incoming.is_end_stream() {
             RequestBody::Empty
@@ -43,14 +102,13 @@ impl Visit {
     }
 
     /// Sends a request that asks for a WebSocket. Where the app agrees, bytes go both ways until the session ends.
-    pub(super) async fn upgrade(
+    async fn upgrade(
         &self,
         mut request: Request<Incoming>,
         route: &Route,
-        patience: Patience,
         passed: &Passed,
     ) -> Result<Response<Body>, Refusal> {
-        let shared = &*self.pipeline.shared;
+        let (shared, patience) = (&*self.pipeline.shared, patience(route));
         let client = hyper::upgrade::on(&mut request);
         let request = request.map(|_| RequestBody::Empty);
         let mut response = self
@@ -90,7 +148,7 @@ impl Visit {
     }
 }
 
-pub(super) fn patience(route: &Route) -> Patience {
+fn patience(route: &Route) -> Patience {
     Patience {
         connect: route.timeouts.connect,
         first_byte: route.timeouts.first_byte,

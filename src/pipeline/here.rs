@@ -11,10 +11,11 @@ use super::Refusal;
 use super::body::Body;
 use super::memo::HostMemo;
 use super::path::NormalPath;
+use super::recall::Terms;
 use super::trail::Trail;
 use super::visit::{Kind, Notes, Visit};
-use crate::portal::{Audience, Challenge, PortalRequest};
-use crate::routing::{Access, Route};
+use crate::portal::{Asker, Challenge, PortalRequest};
+use crate::routing::Route;
 use crate::session::Presence;
 use crate::telemetry::{AuditEvent, UpstreamFailure};
 use crate::upstream::UpstreamError;
@@ -44,10 +45,12 @@ impl Visit {
             idle_timeout: None,
             activity: false,
         };
+        let terms = Terms {
+            presence,
+            is_public: true,
+        };
         let before = parts.headers.clone();
-        notes.session = self
-            .session(&mut parts.headers, presence, notes, &Access::Public)
-            .await?;
+        notes.session = self.session(&mut parts.headers, terms, notes).await?;
         // Other hosts of ours are reached at the port that this one was.
         let serves = |host: &str, port| shared.routes.serves(host) && port == asked.host.port;
         let portal_request = PortalRequest {
@@ -83,7 +86,7 @@ impl Visit {
             .map_or("/", http::uri::PathAndQuery::as_str);
         let id = self.pipeline.shared.ids.next();
         Challenge {
-            audience: kind.audience,
+            audience: kind.asker.audience(),
             target,
             id,
         }
@@ -115,7 +118,7 @@ impl Visit {
     pub(super) fn refuse(
         &self,
         refusal: &Refusal,
-        audience: Audience,
+        asker: Asker,
         trail: Option<&mut Trail>,
     ) -> Response<Body> {
         let shared = &*self.pipeline.shared;
@@ -136,7 +139,7 @@ impl Visit {
         } else {
             tracing::debug!(request = %id, error = %refusal, "a request was refused");
         }
-        let mut page = refusal.respond(audience, id, &shared.portal.pages);
+        let mut page = refusal.respond(asker.audience_of_errors(), id, &shared.portal.pages);
         if let Some(hsts) = &shared.hsts {
             page.headers_mut()
                 .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());

@@ -1,6 +1,8 @@
 //! What one connection remembers from its last request. A client that keeps a connection sends the same host and the
 //! same cookies again and again: comparing them is cheaper than reading them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{COOKIE, HeaderMap};
@@ -9,17 +11,17 @@ use crate::session::LiveSession;
 
 #[derive(Debug, Default)]
 pub(super) struct Memo {
-    pub(super) host: Option<HostMemo>,
+    pub(super) host: Option<Arc<HostMemo>>,
     pub(super) session: Option<SessionMemo>,
 }
 
 /// A host that was asked for, read and judged.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct HostMemo {
     /// As the client wrote it.
     pub(super) authority: Bytes,
     /// Without port, in lower case.
-    pub(super) host: std::sync::Arc<str>,
+    pub(super) host: String,
     pub(super) port: Option<u16>,
     /// Whether the connection's certificate is for it.
     pub(super) is_certified: bool,
@@ -29,36 +31,53 @@ pub(super) struct HostMemo {
 }
 
 /// Cookies that held a good session, and what is left of them for the app.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct SessionMemo {
-    cookies: Bytes,
-    pub(super) session: LiveSession,
-    pub(super) rest: Option<HeaderValue>,
+    /// All fields, joined by `; `.
+    cookies: Vec<u8>,
+    session: LiveSession,
+    rest: Option<HeaderValue>,
 }
 
 impl SessionMemo {
-    /// `None` where there is no one field of cookies to compare next time.
     pub(super) fn new(
-        cookies: &HeaderMap,
+        headers: &HeaderMap,
         session: LiveSession,
         rest: Option<HeaderValue>,
-    ) -> Option<Self> {
+    ) -> Self {
         // A copy: a slice of what was read would keep the connection's read buffer alive.
-        let cookies = Bytes::copy_from_slice(only_cookies(cookies)?.as_bytes());
-        Some(Self {
-            cookies,
+        let fields: Vec<&[u8]> = fields(headers).collect();
+        Self {
+            cookies: fields.join(&b"; "[..]),
             session,
             rest,
-        })
+        }
     }
 
+    /// Whether a request comes with the same cookies, in however many fields.
     pub(super) fn is_of(&self, headers: &HeaderMap) -> bool {
-        only_cookies(headers).is_some_and(|cookies| cookies.as_bytes() == self.cookies)
+        let mut left = self.cookies.as_slice();
+        for (index, field) in fields(headers).enumerate() {
+            let gap: &[u8] = if index == 0 { b"" } else { b"; " };
+            let rest = left
+                .strip_prefix(gap)
+                .and_then(|left| left.strip_prefix(field));
+            let Some(rest) = rest else { return false };
+            left = rest;
+        }
+        left.is_empty()
+    }
+
+    pub(super) fn session(&self) -> &LiveSession {
+        &self.session
+    }
+
+    pub(super) fn rest(&self) -> Option<HeaderValue> {
+        self.rest.clone()
     }
 }
 
-fn only_cookies(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut fields = headers.get_all(COOKIE).into_iter();
-    let only = fields.next()?;
-    fields.next().is_none().then_some(only)
+fn fields(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let all = headers.get_all(COOKIE).into_iter();
+    all.map(HeaderValue::as_bytes)
 }

@@ -48,8 +48,8 @@ pub struct Pipeline {
 pub struct Shared {
     pub clock: Clock,
     pub routes: RouteTable,
-    /// By [`Route::id`](crate::routing::Route::id).
-    pub route_metrics: std::collections::HashMap<String, Arc<RouteMetrics>>,
+    /// By [`Route::number`](crate::routing::Route::number).
+    pub route_metrics: Vec<Arc<RouteMetrics>>,
     pub sessions: Arc<Sessions>,
     pub portal: Arc<Portal>,
     pub layout: HeaderLayout,

@@ -1,6 +1,8 @@
 //! Which session a request belongs to: from what the connection remembers, or from the session area; and what the
 //! browser is told about its cookie in the end.
 
+use std::sync::Arc;
+
 use http::Response;
 use http::header::{self, HeaderMap, HeaderValue};
 
@@ -8,39 +10,60 @@ use super::Refusal;
 use super::body::Body;
 use super::memo::SessionMemo;
 use super::visit::{Notes, Visit};
-use crate::routing::Access;
+use crate::routing::{Access, Route};
 use crate::session::{AuthError, Found, LiveSession, Presence, remove_cookies};
 use crate::telemetry::AuditEvent;
+
+/// On what terms a session is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) presence: Presence,
+    /// Nothing depends on the answer but what the app is told.
+    pub(super) is_public: bool,
+}
+
+impl From<&Arc<Route>> for Terms {
+    fn from(route: &Arc<Route>) -> Self {
+        let presence = Presence {
+            idle_timeout: route.idle_timeout,
+            activity: route.activity,
+        };
+        Self {
+            presence,
+            is_public: route.access == Access::Public,
+        }
+    }
+}
 
 impl Visit {
     /// Finds the session that a request's cookie belongs to, and leaves in the request only the cookies of the app.
     pub(super) async fn session(
         &self,
         headers: &mut HeaderMap,
-        presence: Presence,
+        terms: Terms,
         notes: &mut Notes,
-        access: &Access,
     ) -> Result<Option<LiveSession>, Refusal> {
         let shared = &*self.pipeline.shared;
         if !headers.contains_key(header::COOKIE) {
             return Ok(None);
         }
-        if let Some(memo) = self.remembered(headers, presence) {
-            match memo.rest {
+        if let Some((session, rest)) = self.remembered(headers, terms.presence) {
+            match rest {
                 Some(rest) => headers.insert(header::COOKIE, rest),
                 None => headers.remove(header::COOKIE),
             };
-            return Ok(Some(memo.session));
+            return Ok(Some(session));
         }
         let before = headers.clone();
         remove_cookies(headers, &shared.cookie_names);
-        match self.authenticate(&before, presence).await {
+        match self.authenticate(&before, terms.presence).await {
             Ok(Some(session)) => {
                 let rest = headers
                     .get(header::COOKIE)
                     .map(|rest| HeaderValue::from_bytes(rest.as_bytes()));
                 let rest = rest.and_then(Result::ok);
-                self.memo.lock().session = SessionMemo::new(&before, session.clone(), rest);
+                let memo = SessionMemo::new(&before, session.clone(), rest);
+                self.memo.lock().session = Some(memo);
                 Ok(Some(session))
             }
             Ok(None) | Err(AuthError::Idle) => Ok(None),
@@ -49,20 +72,24 @@ impl Visit {
                 Ok(None)
             }
             // Nobody in particular may see what is public; nothing else opens while the store is silent (R7).
-            Err(AuthError::Store(_)) if *access == Access::Public => Ok(None),
+            Err(AuthError::Store(_)) if terms.is_public => Ok(None),
             Err(AuthError::Store(error)) => Err(Refusal::Store(error.to_string())),
         }
     }
 
-    fn remembered(&self, headers: &HeaderMap, presence: Presence) -> Option<SessionMemo> {
+    fn remembered(
+        &self,
+        headers: &HeaderMap,
+        presence: Presence,
+    ) -> Option<(LiveSession, Option<HeaderValue>)> {
         let memo = self.memo.lock();
         let memo = memo.session.as_ref().filter(|memo| memo.is_of(headers))?;
         let is_good = self
             .pipeline
             .shared
             .sessions
-            .still_good(&memo.session, presence);
-        is_good.then(|| memo.clone())
+            .still_good(memo.session(), presence);
+        is_good.then(|| (memo.session().clone(), memo.rest()))
     }
 
     async fn authenticate(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -14,8 +14,7 @@ use tokio::time::Instant;
 
 use super::admit::{Admitted, admit};
 use super::body::Body;
-use super::exchange::patience;
-use super::forward::{self, Statement};
+use super::exchange::Onward;
 use super::gate::{Decision, decide};
 use super::here::Asked;
 use super::hop::strip_hop_by_hop;
@@ -25,9 +24,9 @@ use super::trail::Trail;
 use super::{Pipeline, Refusal};
 use crate::edge::{ClientAddr, Handle, Peer};
 use crate::identity::strip;
-use crate::portal::{Audience, PortalError, is_same_origin};
+use crate::portal::{Asker, PortalError, is_same_origin};
 use crate::routing::{Access, HostRoutes, NoRoute, Route};
-use crate::session::{LiveSession, Presence};
+use crate::session::LiveSession;
 use crate::telemetry::AuditEvent;
 use crate::wire::RESERVED_PREFIX;
 
@@ -55,9 +54,10 @@ pub(super) struct Notes {
 /// What a request is, in few words, kept for when it has been sent on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
-    pub(super) audience: Audience,
-    upgrade: bool,
-    wants_trailers: bool,
+    pub(super) asker: Asker,
+    pub(super) upgrade: bool,
+    pub(super) wants_trailers: bool,
+    max_forwards: Option<u64>,
 }
 
 impl Handle for Visit {
@@ -65,20 +65,20 @@ impl Handle for Visit {
 
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let shared = &*self.pipeline.shared;
-        let audience = Audience::of_errors(request.method(), request.headers());
+        let asker = Asker::of(request.method(), request.headers());
         let is_head = request.method() == Method::HEAD;
         let mut trail = self.begin_trail(&request);
         let mut notes = Notes::default();
-        let mut response = match self.answer(request, &mut notes).await {
+        let mut response = match self.answer(request, asker, &mut notes).await {
             Ok(response) => response,
-            Err(refusal) => self.refuse(&refusal, audience, trail.as_deref_mut()),
+            Err(refusal) => self.refuse(&refusal, asker, trail.as_deref_mut()),
         };
         self.keep_cookies(&mut response, &notes);
         let status = response.status().as_u16();
         match notes
             .route
             .as_ref()
-            .and_then(|route| shared.route_metrics.get(&route.id))
+            .and_then(|route| shared.route_metrics.get(route.number))
         {
             Some(metrics) => metrics.count(status),
             None => shared.metrics.unrouted().count(status),
@@ -113,76 +113,65 @@ impl Visit {
     async fn answer(
         &self,
         request: Request<Incoming>,
+        asker: Asker,
         notes: &mut Notes,
     ) -> Result<Response<Body>, Refusal> {
         let shared = &*self.pipeline.shared;
         let (mut parts, body) = request.into_parts();
         let uri = parts.uri.clone();
-        let (host, kind) = self.admit(&parts, !body.is_end_stream())?;
+        let (host, kind) = self.admit(&parts, asker, !body.is_end_stream())?;
         let path = normalise(uri.path())?;
-        let routes = shared.routes.host(&host.host).ok_or(Refusal::NotFound)?;
         let client = self.client(&parts.headers);
         self.strip(&mut parts.headers, client.ip)?;
+        if kind.max_forwards == Some(0) {
+            return Ok(options());
+        }
         if is_reserved(path.as_str()) {
+            let (host, client) = (&*host, client.ip);
             let asked = Asked {
                 uri: &uri,
                 path: &path,
-                host: &host,
-                client: client.ip,
+                host,
+                client,
             };
             return self.portal((parts, body), &asked, notes).await;
         }
+        let routes = shared.routes.host(&host.host).ok_or(Refusal::NotFound)?;
         let route = find_route(routes, &parts.method, &path)?;
         notes.route = Some(route.clone());
-        let presence = Presence {
-            idle_timeout: route.idle_timeout,
-            activity: route.activity,
-        };
         notes.session = self
-            .session(&mut parts.headers, presence, notes, &route.access)
+            .session(&mut parts.headers, route.into(), notes)
             .await?;
         let passed = match decide(&route.access, notes.session.clone()) {
             Decision::Pass(passed) => passed,
             Decision::NeedsLogin => return Ok(self.challenge(kind, &uri)),
             Decision::Denied => return Err(self.deny(route, notes, client.ip)),
         };
-        self.demand_own_socket(&parts.headers, kind, &host, route, client.ip)?;
-        let patience = patience(route);
-        let target = self
-            .pipeline
-            .upstreams
-            .target(route.upstream)
-            .ok_or(Refusal::NotFound)?;
-        if let Some(uri) = forward::target(&uri, &path, route) {
-            parts.uri = uri;
-        }
-        let (x_forwarded_for, forwarded) = self.on_behalf(&client, &host);
-        let statement = Statement {
+        self.demand_own_socket(&parts.headers, kind, &host, (route, client.ip))?;
+        let onward = Onward {
             route,
+            path: &path,
             host: &host,
-            x_forwarded_for: &x_forwarded_for,
-            forwarded: &forwarded,
-            session: passed.session(),
-            wants_trailers: kind.wants_trailers,
-            upgrade: kind.upgrade,
+            client: &client,
+            kind,
+            passed: &passed,
         };
-        forward::state(&mut parts, shared, &statement);
-        let request = Request::from_parts(parts, body);
-        let mut response = if kind.upgrade {
-            self.upgrade(request, route, patience, &passed).await?
-        } else {
-            self.send(request, route, patience).await?
-        };
-        forward::complete_response(response.headers_mut(), shared, route, target);
-        Ok(response)
+        self.forward(Request::from_parts(parts, body), &onward)
+            .await
     }
 
     /// Refuses what is ambiguous, and what this connection's certificate is not for.
-    fn admit(&self, parts: &Parts, has_body: bool) -> Result<(HostMemo, Kind), Refusal> {
+    fn admit(
+        &self,
+        parts: &Parts,
+        asker: Asker,
+        has_body: bool,
+    ) -> Result<(Arc<HostMemo>, Kind), Refusal> {
         let admitted = admit(parts, has_body)?;
         let kind = Kind {
-            audience: Audience::of(&parts.method, &parts.headers),
+            asker,
             upgrade: admitted.upgrade,
+            max_forwards: admitted.max_forwards,
             wants_trailers: parts
                 .headers
                 .get(header::TE)
@@ -196,7 +185,7 @@ impl Visit {
         }
     }
 
-    fn host(&self, admitted: &Admitted<'_>, authority: &str) -> HostMemo {
+    fn host(&self, admitted: &Admitted<'_>, authority: &str) -> Arc<HostMemo> {
         let mut memo = self.memo.lock();
         if let Some(host) = memo
             .host
@@ -207,15 +196,15 @@ impl Visit {
         }
         let own = HeaderValue::from_str(authority);
         let ip = ClientAddr::direct(self.peer.addr.ip());
-        let host = HostMemo {
+        let host = Arc::new(HostMemo {
             authority: Bytes::copy_from_slice(authority.as_bytes()),
-            host: Arc::from(&*admitted.host),
+            host: admitted.host.clone().into_owned(),
             port: admitted.port,
             is_certified: self.peer.certificate.valid_for(&admitted.host),
             // An authority that was admitted holds nothing that a header value may not.
             x_forwarded_host: own.unwrap_or(HeaderValue::from_static("invalid")),
             forwarded: ip.forwarded(authority, "https"),
-        };
+        });
         memo.host = Some(host.clone());
         host
     }
@@ -261,8 +250,7 @@ impl Visit {
         headers: &HeaderMap,
         kind: Kind,
         host: &HostMemo,
-        route: &Route,
-        address: IpAddr,
+        (route, address): (&Route, IpAddr),
     ) -> Result<(), Refusal> {
         let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
         let is_open = !kind.upgrade || route.access == Access::Public;
@@ -277,7 +265,11 @@ impl Visit {
         Err(Refusal::Portal(PortalError::CrossSite))
     }
 
-    fn on_behalf(&self, client: &ClientAddr, host: &HostMemo) -> (HeaderValue, HeaderValue) {
+    pub(super) fn on_behalf(
+        &self,
+        client: &ClientAddr,
+        host: &HostMemo,
+    ) -> (HeaderValue, HeaderValue) {
         if self.is_trusted {
             let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
             (
@@ -335,6 +327,13 @@ fn authority(parts: &Parts) -> &str {
         Some(authority) => authority.as_str(),
         None => host().unwrap_or_default(),
     }
+}
+
+/// The answer to an OPTIONS request that was to get no further than here (RFC 9110 section 7.6.2).
+fn options() -> Response<Body> {
+    let mut response = Response::new(Body::own(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 fn is_reserved(path: &str) -> bool {

@@ -2,7 +2,7 @@
 //! that it can read.
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use serde_json::json;
 
@@ -18,45 +18,49 @@ pub enum Audience {
     Program,
 }
 
-impl Audience {
-    /// A navigation is a GET or HEAD that says so by fetch metadata or, where there is none, by accepting HTML.
+/// What a request's own fields say about who made it: one look, kept for when the fields have been sent on.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    is_grpc: bool,
+    /// It says so by fetch metadata or, where there is none, by accepting HTML.
+    opens_a_page: bool,
+    /// GET or HEAD, and no other protocol asked for.
+    only_reads: bool,
+}
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+impl Asker {
     pub fn of(method: &Method, headers: &HeaderMap) -> Self {
-        let starts = |name, start: &[u8]| {
-            let value = headers.get(name).map(HeaderValue::as_bytes);
-            value.is_some_and(|value| value.starts_with(start))
-        };
-        if starts(header::CONTENT_TYPE, b"application/grpc") {
-            return Self::Grpc;
-        }
-        if !matches!(*method, Method::GET | Method::HEAD) || headers.contains_key(header::UPGRADE) {
-            return Self::Program;
-        }
-        let navigates = match headers.get("sec-fetch-mode") {
-            Some(mode) => mode == "navigate",
-            None => accepts_html(headers),
-        };
-        if navigates {
-            Self::Person
-        } else {
-            Self::Program
+        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        Self {
+            is_grpc: content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")),
+            opens_a_page: match headers.get(SEC_FETCH_MODE) {
+                Some(mode) => mode == "navigate",
+                None => accepts_html(headers),
+            },
+            only_reads: is_read && !headers.contains_key(header::UPGRADE),
         }
     }
 
-    /// Whether an error is better shown as a page. Wider than [`Audience::of`]: the answer to a form is read by a
-    /// person too.
-    pub fn of_errors(method: &Method, headers: &HeaderMap) -> Self {
-        match Self::of(method, headers) {
-            Self::Program
-                if headers
-                    .get("sec-fetch-mode")
-                    .is_some_and(|mode| mode == "navigate") =>
-            {
-                Self::Person
-            }
-            Self::Program if !headers.contains_key("sec-fetch-mode") && accepts_html(headers) => {
-                Self::Person
-            }
-            audience => audience,
+    /// Who is told that a login is needed: only a navigation is sent away to log in.
+    pub fn audience(self) -> Audience {
+        if self.is_grpc {
+            Audience::Grpc
+        } else if self.only_reads && self.opens_a_page {
+            Audience::Person
+        } else {
+            Audience::Program
+        }
+    }
+
+    /// Who is told of an error. Wider than [`Asker::audience`]: the answer to a form is read by a person too.
+    pub fn audience_of_errors(self) -> Audience {
+        if self.opens_a_page && !self.is_grpc {
+            Audience::Person
+        } else {
+            self.audience()
         }
     }
 }
@@ -64,9 +68,11 @@ impl Audience {
 fn accepts_html(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
     accept.is_some_and(|accept| {
-        accept
-            .windows(9)
-            .any(|window| window.eq_ignore_ascii_case(b"text/html"))
+        accept.split(|byte| *byte == b',').any(|kind| {
+            kind.trim_ascii()
+                .get(..9)
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
+        })
     })
 }
 
@@ -143,12 +149,12 @@ fn grpc_unauthenticated() -> Page {
 mod tests {
     use super::*;
 
-    fn audience(method: Method, fields: &[(&'static str, &'static str)]) -> Audience {
+    fn audience(method: &Method, fields: &[(&'static str, &'static str)]) -> Audience {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.insert(*name, HeaderValue::from_static(value));
         }
-        Audience::of(&method, &headers)
+        Asker::of(method, &headers).audience()
     }
 
     #[test]
@@ -200,11 +206,7 @@ mod tests {
                 Audience::Grpc,
             ),
         ] {
-            assert_eq!(
-                audience(method.clone(), fields),
-                expected,
-                "{method} {fields:?}"
-            );
+            assert_eq!(audience(&method, fields), expected, "{method} {fields:?}");
         }
     }
 

@@ -9,7 +9,7 @@ mod sign_in;
 mod sign_out;
 mod who;
 
-pub use challenge::{Audience, Challenge};
+pub use challenge::{Asker, Audience, Challenge};
 pub use origin::is_same_origin;
 pub use pages::{ErrorView, LoginProblem, LoginView, Pages, SignedInView};
 pub use return_to::ReturnTo;

@@ -46,7 +46,8 @@ pub struct Ambiguous {
 impl RouteTable {
     pub fn new(routes: Vec<Route>) -> Result<Self, Ambiguous> {
         let mut table = Self::default();
-        for route in routes {
+        for (number, mut route) in routes.into_iter().enumerate() {
+            route.number = number;
             let hosts = match &route.host {
                 HostPattern::Exact(host) => table.exact.entry(host.clone()),
                 HostPattern::Wildcard(rest) => table.wildcard.entry(rest.clone()),
@@ -150,6 +151,7 @@ pub(crate) mod tests {
 
     pub(crate) fn route(host: &str, path: &str) -> Route {
         Route {
+            number: 0,
             id: format!("{host}{path}"),
             host: HostPattern::parse(host).unwrap(),
             path: path.to_owned(),
@@ -164,8 +166,8 @@ pub(crate) mod tests {
             send_host: None,
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
-                first_byte: Duration::from_secs(60),
-                idle: Duration::from_secs(300),
+                first_byte: Duration::from_mins(1),
+                idle: Duration::from_mins(5),
             },
             max_body: None,
             request_headers: Edits::default(),

@@ -11,6 +11,8 @@ use super::host::HostPattern;
 /// A (host, path prefix, methods) match with an access rule and an upstream.
 #[derive(Clone, Debug)]
 pub struct Route {
+    /// Counts the routes of one table from 0; the table gives it.
+    pub number: usize,
     /// Bounded and stable: names the route in logs and metrics, for example `wiki.example.com/api`.
     pub id: String,
     pub host: HostPattern,

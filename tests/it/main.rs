@@ -10,6 +10,7 @@
 )]
 #![expect(unreachable_pub, reason = "nothing outside reaches into a test binary")]
 
+mod chromium;
 mod config;
 mod sign_in;
 mod store_contract;

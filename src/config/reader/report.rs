@@ -141,6 +141,11 @@ impl<'a> Report<'a> {
         place(self.source, span.start).0
     }
 
+    /// What is made at the first start may be made.
+    pub(in crate::config) fn serves(&self) -> bool {
+        self.missing == Missing::Refused
+    }
+
     /// Files that are not there yet are no errors.
     pub(in crate::config) fn tolerates_missing(&self) -> bool {
         self.missing == Missing::Tolerated

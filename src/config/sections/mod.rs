@@ -102,9 +102,7 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
     // Last, because the default key is made where there is none: nothing is written for a file with errors.
     let secrets = match session.secrets {
         Some(secrets) => secrets,
-        None if report.is_clean() => {
-            vec![session_key::default_secret(&session.section, &settings)?]
-        }
+        None if report.is_clean() => session_key::default_secret(&session.section, &settings)?,
         None => return None,
     };
     Some(Settings {

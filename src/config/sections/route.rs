@@ -160,6 +160,7 @@ fn route(
     section.finish();
     let (host, path) = (pattern?, path?);
     let route = Route {
+        number: 0,
         id: id(&host, &path, &methods),
         host,
         path,

@@ -28,6 +28,11 @@ pub(super) struct Session<'a> {
 pub(super) struct KeyPlace<'a>(Section<'a>);
 
 impl KeyPlace<'_> {
+    /// Whether the configuration is about to be served.
+    pub(super) fn serves(&self) -> bool {
+        self.0.report().serves()
+    }
+
     pub(super) fn report(&self, message: &str, help: &str) {
         self.0.missing("secrets", message).help(help).push();
     }

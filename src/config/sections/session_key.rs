@@ -23,6 +23,9 @@ const LARGEST: u64 = 64 * 1024;
 
 pub(super) fn secret_from_file(value: &Value<'_>) -> Option<Secret> {
     let path = value.path()?;
+    if value.report().tolerates_missing() && !path.exists() {
+        return None;
+    }
     match read(&path) {
         Ok(secret) => Some(secret),
         Err(Trouble { message, help }) => {
@@ -61,11 +64,19 @@ pub(super) fn secret_from_environment(value: &Value<'_>) -> Option<Secret> {
     }
 }
 
-/// The key beside the sessions; it is made where there is none.
-pub(super) fn default_secret(place: &KeyPlace<'_>, settings: &Settings) -> Option<Secret> {
+/// The key beside the sessions. Where there is none it is made for who is to serve with it, and for nobody else: the
+/// account that only checks is often another one. None at all is an empty list, which nothing can be served with.
+pub(super) fn default_secret(place: &KeyPlace<'_>, settings: &Settings) -> Option<Vec<Secret>> {
     let path = default_place(settings);
-    match make_if_absent(&path).and_then(|()| read(&path)) {
-        Ok(secret) => Some(secret),
+    let ready = if place.serves() {
+        make_if_absent(&path)
+    } else if path.exists() {
+        Ok(())
+    } else {
+        return Some(Vec::new());
+    };
+    match ready.and_then(|()| read(&path)) {
+        Ok(secret) => Some(vec![secret]),
         Err(Trouble { message, help }) => {
             place.report(&message, &help);
             None

@@ -1,0 +1,108 @@
+//! The real doorward, configured as a newcomer would: files in a folder, a user, a local authority.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::app::Process;
+
+pub const USER: &str = "alice";
+pub const PASSWORD: &str = "correct horse battery";
+
+pub struct Proxy {
+    pub addr: SocketAddr,
+    pub ca: PathBuf,
+    process: Process,
+    _folder: TempDir,
+}
+
+impl Proxy {
+    pub async fn start(app: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, configuration(app)).unwrap();
+        add_user(&file);
+        let mut command = doorward(&["run"], &file);
+        let mut process = Process(command.stderr(Stdio::piped()).spawn().unwrap());
+        let lines = BufReader::new(process.0.stderr.take().unwrap()).lines();
+        let addr = tokio::task::spawn_blocking(|| read_address(lines));
+        let addr = tokio::time::timeout(Duration::from_secs(30), addr).await;
+        Self {
+            addr: addr.expect("doorward did not start in time").unwrap(),
+            ca: folder.path().join("certs/ca.pem"),
+            process,
+            _folder: folder,
+        }
+    }
+
+    /// Processor time of all its threads since it began (proc(5), `schedstat`: the first number, in nanoseconds).
+    pub fn processor_time(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.0.id())).unwrap();
+        let of = |thread: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            stat.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let nanos: u64 = threads.filter_map(Result::ok).filter_map(of).sum();
+        Duration::from_nanos(nanos)
+    }
+}
+
+fn doorward(arguments: &[&str], file: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+    command.args(arguments).arg("--config").arg(file);
+    command
+}
+
+fn add_user(file: &Path) {
+    let mut command = doorward(
+        &["user", "add", USER, "--groups", "staff", "--password-stdin"],
+        file,
+    );
+    let mut adding = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    writeln!(adding.stdin.take().unwrap(), "{PASSWORD}").unwrap();
+    assert!(
+        adding.wait().unwrap().success(),
+        "the user could not be added"
+    );
+}
+
+/// Of its first message; the rest is read away, so that it never waits for us.
+fn read_address(mut lines: std::io::Lines<BufReader<std::process::ChildStderr>>) -> SocketAddr {
+    let serving = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let (_, addr) = line.split_once("serving https")?.1.split_once("addr=")?;
+        addr.split_whitespace().next()?.parse().ok()
+    });
+    std::thread::spawn(move || lines.for_each(drop));
+    serving.expect("doorward ended before it served")
+}
+
+fn configuration(app: SocketAddr) -> String {
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+[tls]
+self_signed = true
+[store]
+path = "sessions.db"
+[[provider]]
+id = "local"
+type = "local"
+users = "users.toml"
+[[route]]
+host = "localhost"
+access = "user"
+upstream = "http://{app}"
+[log]
+audit = "off"
+"#
+    )
+}

@@ -1,0 +1,201 @@
+//! The demo in a real browser: what a person who tries Doorward sees, clicks and types.
+
+use std::path::PathBuf;
+
+use fantoccini::Locator;
+use fantoccini::key::Key;
+
+use crate::support::{Chromium, Demo};
+
+const PHONE: (u32, u32) = (360, 740);
+const DESKTOP: (u32, u32) = (1280, 800);
+
+#[tokio::test]
+async fn a_person_logs_in_shops_and_logs_out() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, true).await;
+    browser.open(&demo.url).await;
+    browser.until_heading("Log in").await;
+    assert_eq!(browser.client.title().await.unwrap(), "Log in · localhost");
+    look(&browser, "login").await;
+
+    browser.fill("#user", &demo.user).await;
+    browser.fill("#password", "not the password").await;
+    browser.click("button").await;
+    browser
+        .client
+        .wait()
+        .for_element(Locator::Css("[role=alert]"))
+        .await
+        .unwrap();
+    let page = browser.client.title().await.unwrap();
+    assert_eq!(page, "Error: Log in · localhost");
+    look(&browser, "wrong-password").await;
+
+    browser.fill("#password", &demo.password).await;
+    browser.click("button").await;
+    browser.until_heading("Hello, Demo Visitor").await;
+    assert_eq!(
+        browser.client.current_url().await.unwrap().as_str(),
+        demo.url
+    );
+    let text = browser.text().await;
+    for told in [
+        "remote-user demo",
+        "remote-groups visitors",
+        "No cookie is among them.",
+    ] {
+        assert!(text.contains(told), "{told:?} is not in {text}");
+    }
+
+    browser.click("button[value=Bread]").await;
+    browser
+        .client
+        .wait()
+        .for_element(Locator::Css(".cart"))
+        .await
+        .unwrap();
+    browser.fill("#item", "Ünusual <tea>").await;
+    browser.click(".line button").await;
+    browser
+        .client
+        .wait()
+        .for_element(Locator::Css(".cart li:nth-child(2)"))
+        .await
+        .unwrap();
+    let cart = browser.client.find(Locator::Css(".cart")).await.unwrap();
+    assert_eq!(cart.text().await.unwrap(), "Bread\nÜnusual <tea>");
+    look(&browser, "home").await;
+
+    browser.open(&demo.at("/staff")).await;
+    browser.until_heading("You have no access to this").await;
+    look(&browser, "403").await;
+    browser.open(&demo.at("/down")).await;
+    browser.until_heading("The app does not answer").await;
+    look(&browser, "502").await;
+    browser.open(&demo.at("/public")).await;
+    browser.until_heading("Everybody is welcome here").await;
+    look(&browser, "public").await;
+    browser.open(&demo.at("/.doorward/login")).await;
+    browser.until_heading("You are logged in").await;
+    look(&browser, "signed-in").await;
+
+    browser.open(&demo.url).await;
+    browser.until_heading("Hello, Demo Visitor").await;
+    browser
+        .client
+        .find(Locator::LinkText("Log out"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
+    browser.until_heading("Log out?").await;
+    look(&browser, "logout").await;
+    browser.click("form button").await;
+    browser.until_heading("You are logged out").await;
+    look(&browser, "logged-out").await;
+
+    browser.open(&demo.url).await;
+    browser.until_heading("Log in").await;
+    assert_eq!(browser.path().await, "/.doorward/login");
+    // What the browser kept of the app's page is not shown again either.
+    browser.client.back().await.unwrap();
+    browser.client.back().await.unwrap();
+    let text = browser.text().await;
+    assert!(!text.contains("Demo Visitor"), "{text}");
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_keyboard_is_enough_and_scripts_are_not_needed() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, false).await;
+    browser.open(&demo.at("/?x=1")).await;
+    browser.until_heading("Log in").await;
+    // The cursor is in the first field that is empty.
+    browser.keys(&demo.user).await;
+    browser.keys(&Key::Tab.to_string()).await;
+    browser.keys(&demo.password).await;
+    browser.keys(&Key::Enter.to_string()).await;
+    browser.until_heading("Hello, Demo Visitor").await;
+    assert_eq!(
+        browser.client.current_url().await.unwrap().as_str(),
+        demo.at("/?x=1")
+    );
+
+    browser.open(&demo.at("/.doorward/logout")).await;
+    browser.until_heading("Log out?").await;
+    browser.keys(&Key::Tab.to_string()).await;
+    browser.keys(&Key::Enter.to_string()).await;
+    browser.until_heading("You are logged out").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_another_tab_logs_out() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, true).await;
+    browser.open(&demo.at("/clock")).await;
+    browser.until_heading("Log in").await;
+    browser.fill("#user", &demo.user).await;
+    browser.fill("#password", &demo.password).await;
+    browser.click("button").await;
+    let ticking = Locator::Css("#clock:not(.waiting)");
+    browser.client.wait().for_element(ticking).await.unwrap();
+    look(&browser, "clock").await;
+    let clock = browser.client.window().await.unwrap();
+
+    let other = browser.client.new_window(true).await.unwrap();
+    browser.client.switch_to_window(other.handle).await.unwrap();
+    browser.open(&demo.at("/.doorward/logout")).await;
+    browser.click("form button").await;
+    browser.until_heading("You are logged out").await;
+
+    browser.client.switch_to_window(clock).await.unwrap();
+    browser
+        .client
+        .wait()
+        .for_element(Locator::Css("#clock.waiting"))
+        .await
+        .unwrap();
+    browser.close().await;
+}
+
+/// Looks at the page as phones and desktops show it, light and dark: nothing may stick out at the side. With
+/// `DOORWARD_SCREENSHOTS` set to a folder, pictures are left there for people.
+async fn look(browser: &Chromium, page: &str) {
+    let pictures = std::env::var_os("DOORWARD_SCREENSHOTS").map(PathBuf::from);
+    for (device, size) in [("phone", PHONE), ("desktop", DESKTOP)] {
+        for scheme in ["light", "dark"] {
+            browser.show_as(size, scheme).await;
+            let measure = "const page = document.documentElement; return [page.scrollWidth, page.clientWidth, innerWidth, \
+                           getComputedStyle(document.body).backgroundColor]";
+            let seen = browser.client.execute(measure, vec![]).await.unwrap();
+            assert_eq!(seen[2], size.0, "{page} on a {device}");
+            assert_eq!(
+                seen[0], seen[1],
+                "{page} on a {device} has to be scrolled to the side"
+            );
+            let is_bright = brightness(seen[3].as_str().unwrap()) > 128 * 3;
+            assert_eq!(is_bright, scheme == "light", "{page}, {scheme}: {seen}");
+            if let Some(folder) = &pictures {
+                let picture = browser.client.screenshot().await.unwrap();
+                std::fs::write(
+                    folder.join(format!("{page}-{device}-{scheme}.png")),
+                    picture,
+                )
+                .unwrap();
+            }
+        }
+    }
+    browser.show_as(DESKTOP, "light").await;
+}
+
+/// Of `rgb(r, g, b)`: the sum.
+fn brightness(color: &str) -> u32 {
+    let numbers = color.split(|c: char| !c.is_ascii_digit());
+    numbers
+        .filter_map(|number| number.parse::<u32>().ok())
+        .sum()
+}

@@ -1,0 +1,239 @@
+//! `doorward demo` as a process of its own, and a real Chromium in front of it that trusts its certificate authority.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
+use fantoccini::{Client, ClientBuilder, Locator};
+use http::Method;
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use url::{ParseError, Url};
+
+/// A process that ends with its owner.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _killed = self.0.kill().is_ok() && self.0.wait().is_ok();
+    }
+}
+
+pub struct Demo {
+    pub url: String,
+    pub user: String,
+    pub password: String,
+    ca: String,
+    folder: TempDir,
+    _process: Process,
+}
+
+impl Demo {
+    /// Starts it on a free port with everything new.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        command
+            .args(["demo", "--json", "--port", "0", "--data"])
+            .arg(folder.path().join("demo"));
+        let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+        let facts = first_line(&mut process, |_| true);
+        let facts: Value = serde_json::from_str(&facts).unwrap();
+        let fact = |name: &str| facts[name].as_str().unwrap().to_owned();
+        Self {
+            url: fact("url"),
+            user: fact("user"),
+            password: fact("password"),
+            ca: fact("ca"),
+            folder,
+            _process: process,
+        }
+    }
+
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url.trim_end_matches('/'))
+    }
+}
+
+/// A browser with a home of its own. Scripts can be switched off, as some people do.
+pub struct Chromium {
+    pub client: Client,
+    _driver: Process,
+}
+
+impl Chromium {
+    pub async fn start(demo: &Demo, scripts: bool) -> Self {
+        let home = demo.folder.path().join("home");
+        trust(&home, &demo.ca);
+        let mut command = Command::new("chromedriver");
+        command
+            .arg("--port=0")
+            .env("HOME", &home)
+            .stdout(Stdio::piped());
+        let spawned = command.spawn();
+        let missing = "chromedriver cannot be started; tests/run installs it, and chromium";
+        let mut driver = Process(spawned.expect(missing));
+        let line = first_line(&mut driver, |line| {
+            line.contains("started successfully on port")
+        });
+        let port: String = line.chars().filter(char::is_ascii_digit).collect();
+        let connecting = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities(&home, scripts))
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await;
+        Self {
+            client: connecting.expect("chromium cannot be started; tests/run installs it"),
+            _driver: driver,
+        }
+    }
+
+    pub async fn open(&self, url: &str) {
+        self.client.goto(url).await.unwrap();
+    }
+
+    /// The text that a person sees.
+    pub async fn text(&self) -> String {
+        let body = self.client.find(Locator::Css("body")).await.unwrap();
+        body.text().await.unwrap()
+    }
+
+    pub async fn heading(&self) -> String {
+        let heading = self.client.wait().for_element(Locator::Css("h1")).await;
+        heading.unwrap().text().await.unwrap()
+    }
+
+    /// Waits until the page says so, as loading takes what it takes.
+    pub async fn until_heading(&self, expected: &str) {
+        let mut seen = String::new();
+        for _ in 0..200 {
+            // In between two pages an element may be gone before it is read.
+            if let Ok(heading) = self.client.find(Locator::Css("h1")).await
+                && let Ok(text) = heading.text().await
+            {
+                if text == expected {
+                    return;
+                }
+                seen = text;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("{expected:?} did not appear, but {seen:?} did");
+    }
+
+    pub async fn click(&self, css: &str) {
+        let element = self.client.find(Locator::Css(css)).await.unwrap();
+        element.click().await.unwrap();
+    }
+
+    pub async fn fill(&self, css: &str, text: &str) {
+        let field = self.client.find(Locator::Css(css)).await.unwrap();
+        field.clear().await.unwrap();
+        field.send_keys(text).await.unwrap();
+    }
+
+    /// Types into whatever has the focus.
+    pub async fn keys(&self, text: &str) {
+        let focused = self.client.active_element().await.unwrap();
+        focused.send_keys(text).await.unwrap();
+    }
+
+    pub async fn path(&self) -> String {
+        self.client.current_url().await.unwrap().path().to_owned()
+    }
+
+    /// A window of this size in CSS pixels, light or dark.
+    pub async fn show_as(&self, (width, height): (u32, u32), scheme: &str) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.devtools("Emulation.setDeviceMetricsOverride", size)
+            .await;
+        // Without motion: what is measured is where things end up.
+        let features = json!([
+            { "name": "prefers-color-scheme", "value": scheme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ]);
+        self.devtools(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": features }),
+        )
+        .await;
+    }
+
+    pub async fn close(self) {
+        self.client.close().await.unwrap();
+    }
+
+    async fn devtools(&self, command: &'static str, params: Value) {
+        self.client
+            .issue_cmd(Devtools { command, params })
+            .await
+            .unwrap();
+    }
+}
+
+#[derive(Debug)]
+struct Devtools {
+    command: &'static str,
+    params: Value,
+}
+
+impl WebDriverCompatibleCommand for Devtools {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!(
+            "session/{}/goog/cdp/execute",
+            session.unwrap_or_default()
+        ))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let body = json!({ "cmd": self.command, "params": self.params });
+        (Method::POST, Some(body.to_string()))
+    }
+}
+
+fn capabilities(home: &Path, scripts: bool) -> Capabilities {
+    let profile = format!("--user-data-dir={}", home.join("profile").display());
+    let options = json!({
+        "args": [
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
+            "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            profile,
+        ],
+        "prefs": { "profile.managed_default_content_settings.javascript": if scripts { 1 } else { 2 } },
+    });
+    Capabilities::from_iter([
+        ("browserName".to_owned(), json!("chrome")),
+        ("goog:chromeOptions".to_owned(), options),
+    ])
+}
+
+/// What somebody does who imports the authority by hand.
+fn trust(home: &Path, ca: &str) {
+    let database = home.join(".pki/nssdb");
+    std::fs::create_dir_all(&database).unwrap();
+    let database = format!("sql:{}", database.display());
+    for arguments in [
+        &["-N", "--empty-password"][..],
+        &["-A", "-n", "demo", "-t", "C,,", "-i", ca],
+    ] {
+        let run = Command::new("certutil")
+            .args(["-d", &database])
+            .args(arguments)
+            .output();
+        let output = run.expect("certutil cannot be started; tests/run installs it");
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+/// Reads what a process says until the line that was waited for; the rest is read away, so that it never blocks.
+fn first_line(process: &mut Process, wanted: fn(&str) -> bool) -> String {
+    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let found = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .find(|line| wanted(line));
+    std::thread::spawn(move || lines.for_each(drop));
+    found.expect("the process ended before it was ready")
+}
