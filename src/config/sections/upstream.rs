@@ -16,7 +16,7 @@ const EXAMPLES: &str =
     "like \"http://127.0.0.1:3000\", \"https://app.internal:8443\" or \"unix:/run/app.sock\"";
 
 /// Idle connections that each worker keeps to an app.
-const MAX_IDLE: usize = 32;
+const MAX_IDLE: usize = 512;
 
 /// Connections that each worker has to an app at once, idle or not.
 const MAX_CONNECTIONS: usize = 1024;
