@@ -68,12 +68,12 @@ fn bench(criterion: &mut Criterion) {
         groups: vec!["staff".into(), "wiki admins".into()],
     };
     group.bench_function("prepare", |bencher| {
-        bencher.iter(|| IdentityHeaders::new(&layout, black_box(&alice)))
+        bencher.iter(|| IdentityHeaders::new(&layout, black_box(&alice)));
     });
     let ready = IdentityHeaders::new(&layout, &alice);
     let mut told = headers(&[]);
     group.bench_function("insert", |bencher| {
-        bencher.iter(|| ready.insert(black_box(&mut told)))
+        bencher.iter(|| ready.insert(black_box(&mut told)));
     });
     group.finish();
 }

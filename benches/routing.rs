@@ -15,6 +15,7 @@ use http::Method;
 
 fn route(host: &str, path: &str) -> Route {
     Route {
+        number: 0,
         id: format!("{host}{path}"),
         host: HostPattern::parse(host).unwrap(),
         path: path.to_owned(),
@@ -29,8 +30,8 @@ fn route(host: &str, path: &str) -> Route {
         send_host: None,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(60),
-            idle: Duration::from_secs(300),
+            first_byte: Duration::from_mins(1),
+            idle: Duration::from_mins(5),
         },
         max_body: None,
         request_headers: Edits::default(),
@@ -80,7 +81,7 @@ fn bench(criterion: &mut Criterion) {
         ),
     ] {
         group.bench_function(name, |bencher| {
-            bencher.iter(|| normalise(black_box(path)).unwrap())
+            bencher.iter(|| normalise(black_box(path)).unwrap());
         });
     }
     group.finish();

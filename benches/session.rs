@@ -89,7 +89,7 @@ fn bench(criterion: &mut Criterion) {
     let one = browsers.first().unwrap();
     let mut group = criterion.benchmark_group("session");
     group.bench_function("find the cookie", |bencher| {
-        bencher.iter(|| name.find(black_box(one)))
+        bencher.iter(|| name.find(black_box(one)));
     });
     group.bench_function("authenticate one", |bencher| {
         bencher.to_async(&runtime).iter(|| async {
@@ -111,7 +111,7 @@ fn bench(criterion: &mut Criterion) {
         .block_on(sessions.authenticate(token(&name, one), PRESENCE))
         .unwrap();
     group.bench_function("still good", |bencher| {
-        bencher.iter(|| sessions.still_good(black_box(&live), PRESENCE))
+        bencher.iter(|| sessions.still_good(black_box(&live), PRESENCE));
     });
     let stranger = [b'A'; 43];
     group.bench_function("an unknown token", |bencher| {

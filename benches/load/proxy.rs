@@ -1,12 +1,13 @@
 //! The real doorward, configured as a newcomer would: files in a folder, a user, a local authority.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use crate::app::Process;
 
@@ -29,7 +30,8 @@ impl Proxy {
         let mut command = doorward(&["run"], &file);
         let mut process = Process(command.stderr(Stdio::piped()).spawn().unwrap());
         let lines = BufReader::new(process.0.stderr.take().unwrap()).lines();
-        let addr = tokio::task::spawn_blocking(|| read_address(lines));
+        let (told, addr) = oneshot::channel();
+        std::thread::spawn(|| read_address(lines, told));
         let addr = tokio::time::timeout(Duration::from_secs(30), addr).await;
         Self {
             addr: addr.expect("doorward did not start in time").unwrap(),
@@ -75,13 +77,15 @@ fn add_user(file: &Path) {
 }
 
 /// Of its first message; the rest is read away, so that it never waits for us.
-fn read_address(mut lines: std::io::Lines<BufReader<std::process::ChildStderr>>) -> SocketAddr {
-    let serving = lines.by_ref().map_while(Result::ok).find_map(|line| {
+fn read_address(lines: Lines<BufReader<ChildStderr>>, told: oneshot::Sender<SocketAddr>) {
+    let mut lines = lines.map_while(Result::ok);
+    let serving = lines.find_map(|line| {
         let (_, addr) = line.split_once("serving https")?.1.split_once("addr=")?;
         addr.split_whitespace().next()?.parse().ok()
     });
-    std::thread::spawn(move || lines.for_each(drop));
-    serving.expect("doorward ended before it served")
+    told.send(serving.expect("doorward ended before it served"))
+        .unwrap();
+    lines.for_each(drop);
 }
 
 fn configuration(app: SocketAddr) -> String {

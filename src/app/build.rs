@@ -1,5 +1,6 @@
 //! Settings to objects.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -122,6 +123,7 @@ fn share(
         forwarding: settings.forwarding,
         trusted_proxies: settings.trusted_proxies.clone(),
         hsts,
+        max_headers: settings.limits.max_headers,
         body_patience: settings.limits.body_idle_timeout,
         audit,
         metrics,
@@ -230,7 +232,7 @@ impl Built {
                 () = sessions.clone().run_upkeep(&mut touches) => {}
                 stop = phases.wait_for(|phase| *phase == Phase::Stop) => drop(stop),
             }
-            sessions.save_activity(&mut touches).await;
+            sessions.settle(&mut touches).await;
         })
     }
 
@@ -288,15 +290,18 @@ async fn follow_users(
 ) {
     let follow = async {
         let mut looks = tokio::time::interval(std::time::Duration::from_secs(1));
+        let mut changed = BTreeSet::new();
         loop {
             looks.tick().await;
-            for id in users.changes() {
+            changed.extend(users.changes());
+            for id in std::mem::take(&mut changed) {
                 let subject = Subject {
                     provider: provider.clone(),
                     id,
                 };
                 if let Err(error) = sessions.end_all_of(&subject, EndReason::UserChanged).await {
-                    tracing::error!(%subject, %error, "the sessions of a changed user could not be ended");
+                    tracing::error!(%subject, %error, "the sessions of a changed user could not be ended yet");
+                    changed.insert(subject.id);
                 }
             }
         }

@@ -108,6 +108,8 @@ impl Activity {
         let waiting = self.in_flight.load(Ordering::Relaxed) == 0;
         if self.sees_headers && waiting && self.header_since.load(Ordering::Relaxed) == 0 {
             self.header_since.store(self.stamp(), Ordering::Relaxed);
+            // From here on the header's time counts: a request that comes just before idleness ends is not turned away.
+            self.idle_since.store(0, Ordering::Relaxed);
         }
     }
 

@@ -12,13 +12,14 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::{Activity, InFlight, Tracked, Verdict};
 use super::coalesce::coalesce;
 use super::listener::Permit;
+use super::stream::{Pace, Streams};
 use super::{Limits, Peer};
 use crate::deadline::Watch;
 
@@ -66,7 +67,7 @@ pub(super) async fn serve<H: Handle>(
     let stream = Tracked::new(stream, activity.clone(), permit);
     let handle = Arc::new(handle);
     let ended = if http2 {
-        serve_http2(stream, handle, activity, &shared.limits).await
+        serve_http2(stream, handle, activity, &shared).await
     } else {
         serve_http1(stream, handle, activity, &shared.limits).await
     };
@@ -85,7 +86,7 @@ async fn serve_http1<H: Handle>(
     let service = service_fn(move |request| {
         let in_flight = requests.begin();
         let answer = handle.clone().handle(request);
-        async move { Ok::<_, Infallible>(answer.await.map(|body| Counted::new(body, in_flight))) }
+        async move { Ok::<_, Infallible>(answer.await.map(|body| Counted::new(body, in_flight, None))) }
     });
     let mut builder = http1::Builder::new();
     builder.max_header_size(limits.max_header_bytes);
@@ -112,16 +113,25 @@ async fn serve_http2<H: Handle>(
     stream: Tracked<TlsStream<TcpStream>, Permit>,
     handle: Arc<H>,
     activity: Arc<Activity>,
-    limits: &Limits,
+    shared: &Shared,
 ) -> hyper::Result<()> {
     let requests = activity.clone();
+    let streams = Streams::new(&shared.watch, shared.limits.body_idle_timeout);
+    let paces = streams.clone();
     let service = service_fn(move |request| {
-        let in_flight = requests.begin();
+        let (in_flight, pace) = (requests.begin(), paces.begin());
         let answer = handle.clone().handle(request);
-        async move { Ok::<_, Infallible>(answer.await.map(|body| Counted::new(body, in_flight))) }
+        async move {
+            Ok::<_, Infallible>(
+                answer
+                    .await
+                    .map(|body| Counted::new(body, in_flight, Some(pace))),
+            )
+        }
     });
     let (stream, flusher) = coalesce(stream);
-    let connection = http2_builder(limits).serve_connection(TokioIo::new(stream), service);
+    let builder = http2_builder(&shared.limits, streams);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = Box::pin(connection);
     let mut asked = false;
     std::future::poll_fn(move |cx| match activity.verdict(cx) {
@@ -140,8 +150,8 @@ async fn serve_http2<H: Handle>(
 
 /// Every bound of HTTP/2 in one place. The library's own defences stay on: CONTINUATION frames are counted, and so are
 /// resets in either direction (Rapid Reset, CVE-2023-44487).
-fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
@@ -160,13 +170,19 @@ fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
 struct Counted<B> {
     body: B,
     _in_flight: InFlight,
+    /// Of HTTP/2: over HTTP/1 the socket shows whether anything is taken.
+    pace: Option<Arc<Pace>>,
 }
 
 impl<B> Counted<B> {
-    fn new(body: B, in_flight: InFlight) -> Self {
+    fn new(body: B, in_flight: InFlight, pace: Option<Arc<Pace>>) -> Self {
+        if let Some(pace) = &pace {
+            pace.offer();
+        }
         Self {
             body,
             _in_flight: in_flight,
+            pace,
         }
     }
 }
@@ -179,7 +195,15 @@ impl<B: Body + Unpin> Body for Counted<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some(pace) = &self.pace {
+            if polled.is_pending() {
+                pace.wait();
+            } else {
+                pace.offer();
+            }
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

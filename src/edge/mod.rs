@@ -6,6 +6,7 @@ mod coalesce;
 mod connection;
 mod listener;
 mod plaintext;
+mod stream;
 mod tls;
 
 pub use client_addr::ClientAddr;

@@ -92,12 +92,15 @@ impl HeaderLayout {
 pub struct FoldedNames {
     whole: Vec<String>,
     beginnings: Vec<String>,
-    /// By a name's first letter, which second letters occur: tells nearly every ordinary field apart.
-    pairs: [u64; SYMBOLS],
+    /// A bit for each beginning of three symbols that occurs: tells nearly every ordinary field apart.
+    starts: Vec<u64>,
 }
 
 /// 26 letters, 10 digits, and nothing.
 const SYMBOLS: usize = 37;
+
+/// Words of 64 bits, one bit for each three symbols.
+const STARTS: usize = (SYMBOLS * SYMBOLS * SYMBOLS).div_ceil(64);
 
 /// Identity fields of the presets' families and of the servers that they come from.
 const IDENTITY: [&str; 20] = [
@@ -179,20 +182,36 @@ impl FoldedNames {
                 .filter(|name| !name.is_empty())
                 .collect(),
             beginnings: beginnings.iter().map(folded).collect(),
-            pairs: [0; SYMBOLS],
+            starts: vec![0; STARTS],
         };
         names.whole.sort_unstable();
         names.whole.dedup();
         for name in names.whole.iter().chain(&names.beginnings) {
-            let (first, second) = pair(name.bytes());
-            if let Some(seconds) = names.pairs.get_mut(first) {
-                *seconds |= 1 << second;
+            let (word, bit) = start(name.bytes());
+            if let Some(starts) = names.starts.get_mut(word) {
+                *starts |= 1 << bit;
             }
         }
         names
     }
 
-    /// Cheap for what browsers send: two letters decide nearly always. Never allocates.
+    /// The names of both.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let texts = |one: &[String], other: &[String]| {
+            let both = one.iter().chain(other);
+            both.cloned().collect::<Vec<String>>()
+        };
+        let words = self.starts.iter().zip(&other.starts);
+        let starts = words.map(|(one, other)| one | other).collect();
+        Self {
+            whole: texts(&self.whole, &other.whole),
+            beginnings: texts(&self.beginnings, &other.beginnings),
+            starts,
+        }
+    }
+
+    /// Cheap for what browsers send: three symbols decide nearly always. Never allocates.
     pub fn matches(&self, name: &str) -> bool {
         let name = folded(name);
         let mut rest = name.clone();
@@ -201,11 +220,9 @@ impl FoldedNames {
     }
 
     fn holds(&self, name: &(impl Iterator<Item = u8> + Clone)) -> bool {
-        let (first, second) = pair(name.clone());
-        let is_candidate = self
-            .pairs
-            .get(first)
-            .is_some_and(|seconds| seconds & (1 << second) != 0);
+        let (word, bit) = start(name.clone());
+        let starts = self.starts.get(word);
+        let is_candidate = starts.is_some_and(|starts| starts & (1 << bit) != 0);
         is_candidate
             && (self
                 .whole
@@ -240,14 +257,15 @@ fn folded(name: &str) -> impl Iterator<Item = u8> + Clone {
         .map(|byte| byte.to_ascii_lowercase())
 }
 
-/// The numbers of a folded name's first two symbols.
-fn pair(mut name: impl Iterator<Item = u8>) -> (usize, usize) {
+/// Where the bit for a folded name's first three symbols is.
+fn start(mut name: impl Iterator<Item = u8>) -> (usize, usize) {
     let mut symbol = || match name.next() {
         Some(byte @ b'a'..=b'z') => usize::from(byte - b'a'),
         Some(byte @ b'0'..=b'9') => usize::from(byte - b'0') + 26,
         _ => SYMBOLS - 1,
     };
-    (symbol(), symbol())
+    let number = (symbol() * SYMBOLS + symbol()) * SYMBOLS + symbol();
+    (number / 64, number % 64)
 }
 
 /// The fields that tell an upstream about one user, ready to be put into any number of requests.
@@ -467,25 +485,37 @@ mod tests {
     }
 
     #[test]
-    fn two_letters_tell_most_ordinary_fields_apart() {
-        let (identity, forwarding) = (identity(), FoldedNames::forwarding());
+    fn three_symbols_tell_what_browsers_send_apart() {
+        let either = identity().union(&FoldedNames::forwarding());
         for name in [
             "host",
             "user-agent",
             "accept",
+            "accept-language",
             "cookie",
+            "referer",
             "sec-fetch-mode",
             "origin",
             "priority",
             "if-none-match",
         ] {
-            let (first, second) = pair(folded(name));
-            assert_eq!(
-                (identity.pairs[first] | forwarding.pairs[first]) >> second & 1,
-                0,
-                "{name}"
-            );
+            let (word, bit) = start(folded(name));
+            assert_eq!(either.starts[word] >> bit & 1, 0, "{name}");
         }
+    }
+
+    #[test]
+    fn a_union_matches_what_either_does_and_nothing_else() {
+        let either = identity().union(&FoldedNames::forwarding());
+        for name in [
+            "Remote_User",
+            "x-forwarded-for",
+            "X-Real-IP",
+            "doorward-login",
+        ] {
+            assert!(either.matches(name), "{name}");
+        }
+        assert!(!either.matches("referer"));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 
 use super::users::{User, UserFile, UserFileError};
 
+/// States of the file that are remembered between two looks at what has changed.
+const MAX_SERVED: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Roster {
     path: PathBuf,
@@ -27,6 +30,8 @@ struct State {
     fault: Option<String>,
     /// What [`Roster::changes`] compares with.
     reported: Option<(Arc<UserFile>, Stamp)>,
+    /// What logins were judged by since then: who was added and logged in has a session too.
+    served: Vec<Arc<UserFile>>,
     /// That same file, kept open: its inode number cannot go to the file that takes its place.
     held: Option<File>,
     /// A file changed in place, seen once.
@@ -72,7 +77,7 @@ impl Roster {
     ///
     /// A file that was replaced is believed at once. One that is missing or was changed in place may be half
     /// written: it is believed when it looks the same at the next call. A removed user is told twice, so that a
-    /// login that was under way at the first time is found at the second.
+    /// login that was under way at the first time is found at the second. Who came and went between two calls is told.
     pub(super) fn changes(&self) -> Vec<String> {
         let mut state = self.state.lock();
         let stamp = self.refresh(&mut state);
@@ -81,20 +86,26 @@ impl Roster {
         };
         let mut names = mem::take(&mut state.again);
         names.retain(|name| users.find(name).is_none());
-        let changed = match &state.reported {
+        let before = match &state.reported {
             Some((reported, _)) if Arc::ptr_eq(reported, &users) => return names,
-            Some((reported, before)) => {
-                let changed = others(reported, &users);
-                let sure = changed.is_empty() || stamp.replaced(*before);
-                if !sure && state.unsettled != Some(stamp) {
-                    state.unsettled = Some(stamp);
-                    return names;
-                }
-                changed
-            }
-            None => Vec::new(),
+            Some((_, before)) => *before,
+            None => Stamp::Missing,
         };
+        let mut changed = Vec::new();
+        let known = state.reported.iter().map(|(users, _)| users);
+        let known = known.chain(&state.served);
+        for name in known.flat_map(|known| others(known, &users)) {
+            if !changed.contains(&name) {
+                changed.push(name);
+            }
+        }
+        let sure = changed.is_empty() || stamp.replaced(before);
+        if !sure && state.unsettled != Some(stamp) {
+            state.unsettled = Some(stamp);
+            return names;
+        }
         state.unsettled = None;
+        state.served.clear();
         let removed = changed.iter().filter(|name| users.find(name).is_none());
         state.again.extend(removed.cloned());
         state.reported = Some((users, stamp));
@@ -118,7 +129,11 @@ impl Roster {
                     let path = self.path.display();
                     tracing::warn!(%path, "there is no users file: nobody can log in with it");
                 }
-                state.users = Some(Arc::new(users));
+                if let Some(before) = state.users.replace(Arc::new(users)) {
+                    let excess = (state.served.len() + 1).saturating_sub(MAX_SERVED);
+                    state.served.drain(..excess);
+                    state.served.push(before);
+                }
             }
             Err(error) => {
                 if matches!(error, UserFileError::Io { .. }) {
@@ -269,6 +284,17 @@ mod tests {
         replace(&path, &[]);
         assert!(names(&roster).is_empty());
         assert_eq!(roster.changes(), ["alice"]);
+    }
+
+    #[test]
+    fn who_was_added_and_changed_between_two_looks_is_told() {
+        let (_folder, path, roster) = roster(&[("alice", PHC)]);
+        replace(&path, &[("alice", PHC), ("bob", PHC), ("carol", PHC)]);
+        assert_eq!(names(&roster), ["alice", "bob", "carol"], "they log in");
+        replace(&path, &[("alice", PHC), ("bob", OTHER)]);
+        assert_eq!(roster.changes(), ["bob", "carol"]);
+        assert_eq!(roster.changes(), ["carol"]);
+        assert!(roster.changes().is_empty());
     }
 
     #[test]

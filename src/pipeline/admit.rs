@@ -92,6 +92,14 @@ pub fn admit(parts: &Parts, has_body: bool) -> Result<Admitted<'_>, AdmitError> 
     })
 }
 
+/// The library counts the fields of HTTP/1 alone. Cookies come in crumbs in HTTP/2, as one field of which they count.
+pub(super) fn has_too_many_fields(headers: &HeaderMap, max: usize) -> bool {
+    headers.len() > max && {
+        let crumbs = headers.get_all(http::header::COOKIE).iter().count();
+        headers.len() - crumbs.saturating_sub(1) > max
+    }
+}
+
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Protocol {
     Http10,

@@ -1,4 +1,5 @@
-//! The body of whatever answer a request gets, and the line in the access log that is written when it ends.
+//! The body of whatever answer a request gets: cut off when the session it was for is over, and followed by a line in
+//! the access log.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,12 +10,16 @@ use http::header::CONTENT_LENGTH;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 
+use super::forward::clean_trailers;
 use super::trail::Trail;
+use crate::session::LiveSession;
 use crate::upstream::{ResponseBody, UpstreamError};
 
 #[derive(Debug)]
 pub struct Body {
     kind: Kind,
+    /// What an app sends is for this session alone. `None` for what anybody may see.
+    session: Option<Held>,
     /// Written when the body is gone. `None` where no access log is kept.
     trail: Option<Box<Trail>>,
 }
@@ -29,6 +34,7 @@ impl Body {
     pub(super) fn own(bytes: Bytes) -> Self {
         Self {
             kind: Kind::Own(Full::new(bytes)),
+            session: None,
             trail: None,
         }
     }
@@ -36,8 +42,15 @@ impl Body {
     pub(super) fn proxied(body: ResponseBody) -> Self {
         Self {
             kind: Kind::Proxied(body),
+            session: None,
             trail: None,
         }
+    }
+
+    /// Ends with the session, in the middle of a transfer or of a silence (R5).
+    pub(super) fn within(mut self, session: Option<&LiveSession>) -> Self {
+        self.session = session.cloned().map(Held::new);
+        self
     }
 
     /// What a HEAD request is answered with: the fields say how long the content would be, and none comes. HTTP/2 in
@@ -58,24 +71,89 @@ impl Body {
     }
 }
 
+/// Why a body ends before its end.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BodyError {
+    #[error("the session has ended")]
+    SessionEnded,
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+/// A session that a body belongs to.
+struct Held {
+    session: LiveSession,
+    /// What came with the head goes with the head: a short answer is whole or not there at all.
+    has_begun: bool,
+    /// Made when there is something to wait for: most bodies are there before anybody asks.
+    ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Held {
+    fn new(session: LiveSession) -> Self {
+        Self {
+            session,
+            has_begun: false,
+            ended: None,
+        }
+    }
+
+    /// Whether the session is over. A body that waits is woken when that happens.
+    fn is_over(&mut self, waits: bool, cx: &mut Context<'_>) -> bool {
+        if !waits {
+            return std::mem::replace(&mut self.has_begun, true) && self.session.is_over();
+        }
+        let ended = self
+            .ended
+            .get_or_insert_with(|| Box::pin(self.session.ended()));
+        ended.as_mut().poll(cx).is_ready()
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Held").field(&self.session.sid()).finish()
+    }
+}
+
+fn fit_for_a_browser(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            clean_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = UpstreamError;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = match &mut self.kind {
             Kind::Own(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Kind::Proxied(body) => Pin::new(body).poll_frame(cx),
+            Kind::Proxied(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map(fit_for_a_browser)))
+                .map_err(BodyError::from),
         };
+        if let Some(held) = &mut self.session
+            && !matches!(polled, Poll::Ready(None))
+            && held.is_over(polled.is_pending(), cx)
+        {
+            return Poll::Ready(Some(Err(BodyError::SessionEnded)));
+        }
         if let (Some(trail), Poll::Ready(Some(frame))) = (&mut self.trail, &polled) {
             match frame {
                 Ok(frame) => trail.sent(frame.data_ref().map_or(0, Bytes::remaining)),
-                Err(error) => trail.failed(error),
+                Err(BodyError::Upstream(error)) => trail.failed(error),
+                Err(BodyError::SessionEnded) => {}
             }
         }
         polled

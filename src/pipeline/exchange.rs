@@ -66,12 +66,12 @@ impl Visit {
         forward::state(&mut parts, shared, &statement);
         let request = Request::from_parts(parts, body);
         let mut response = if kind.upgrade {
-            self.upgrade(request, route, passed).await?
+            Box::pin(self.upgrade(request, route, passed)).await?
         } else {
             self.send(request, route).await?
         };
-        forward::complete_response(response.headers_mut(), shared, route, target);
-        Ok(response)
+        forward::complete_response(response.headers_mut(), route, target);
+        Ok(response.map(|body| body.within(passed.session())))
     }
 
     async fn send(
@@ -80,10 +80,15 @@ impl Visit {
         route: &Route,
     ) -> Result<Response<Body>, Refusal> {
         let (shared, patience) = (&*self.pipeline.shared, patience(route));
-        let (parts, incoming) = request.into_parts();
+        let (mut parts, incoming) = request.into_parts();
         let body = if incoming.is_end_stream() {
             RequestBody::Empty
         } else {
+            if !parts.headers.contains_key(header::CONTENT_LENGTH) {
+                // Said in so many words, since the library takes it that a GET has no body and leaves it out.
+                let chunked = HeaderValue::from_static("chunked");
+                parts.headers.insert(header::TRANSFER_ENCODING, chunked);
+            }
             let limits = UploadLimits {
                 max_bytes: route.max_body,
                 patience: shared.body_patience,

@@ -117,15 +117,28 @@ pub(super) fn clean_response(headers: &mut HeaderMap, shared: &Shared) {
     {
         headers.insert(CLEAR_SITE_DATA, kept);
     }
-    // Other ports for this origin, our own statements, and what would bind our sessions.
-    let is_forbidden = |name: &HeaderName| {
-        let name = name.as_str();
-        matches!(name.as_bytes().first(), Some(b'a' | b'd' | b's'))
-            && (name == "alt-svc"
-                || name.starts_with("doorward-")
-                || name.starts_with("secure-session-"))
-    };
-    while let Some(name) = headers.keys().find(|name| is_forbidden(name)).cloned() {
+    remove_all(headers, is_not_the_apps_to_say);
+}
+
+/// Takes out of the trailers of a response what an app must not say to a browser, in whatever place.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    remove_all(trailers, |name| {
+        forbidden_trailer(name)
+            || is_not_the_apps_to_say(name)
+            || matches!(name, "clear-site-data" | "strict-transport-security")
+    });
+}
+
+/// Other ports for this origin, our own statements, and what would bind our sessions.
+fn is_not_the_apps_to_say(name: &str) -> bool {
+    matches!(name.as_bytes().first(), Some(b'a' | b'd' | b's'))
+        && (name == "alt-svc"
+            || name.starts_with("doorward-")
+            || name.starts_with("secure-session-"))
+}
+
+fn remove_all(headers: &mut HeaderMap, is_named: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_named(name.as_str())).cloned() {
         headers.remove(&name);
     }
 }
@@ -159,15 +172,7 @@ fn drop_our_cookies(headers: &mut HeaderMap, names: &[String]) {
 }
 
 /// Completes a cleaned response.
-pub(super) fn complete_response(
-    headers: &mut HeaderMap,
-    shared: &Shared,
-    route: &Route,
-    target: &Target,
-) {
-    if let Some(hsts) = &shared.hsts {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
-    }
+pub(super) fn complete_response(headers: &mut HeaderMap, route: &Route, target: &Target) {
     if let Some(location) = headers.get(header::LOCATION) {
         let prefix = Prefix {
             stripped: route.strip_prefix.as_deref(),
@@ -193,13 +198,10 @@ fn edit(headers: &mut HeaderMap, edits: &Edits) {
 
 /// Whether trailers of a request may carry this field: nothing that frames, routes, or says who somebody is.
 pub(super) fn drop_forbidden_trailers(trailers: &mut HeaderMap, shared: &super::Stripped) {
-    let forbidden = |name: &HeaderName| {
-        forbidden_trailer(name.as_str())
-            || shared.identity.matches(name.as_str())
-            || shared.forwarding.matches(name.as_str())
-            || fold_eq(name.as_str(), "host")
-    };
-    while let Some(name) = trailers.keys().find(|name| forbidden(name)).cloned() {
-        trailers.remove(name);
-    }
+    remove_all(trailers, |name| {
+        forbidden_trailer(name)
+            || shared.identity.matches(name)
+            || shared.forwarding.matches(name)
+            || fold_eq(name, "host")
+    });
 }

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header;
 use http::request::Parts;
-use http::{Response, Uri};
+use http::{Method, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use super::Refusal;
@@ -40,14 +41,22 @@ impl Visit {
         if let Some(odd) = asked.path.oddities().iter().next() {
             return Err(Refusal::Odd(odd));
         }
-        // Our own pages do not keep a session alive, and must be seen while the store is silent.
+        let place = asked
+            .path
+            .as_str()
+            .get(RESERVED_PREFIX.len()..)
+            .unwrap_or_default();
+        // Our own pages do not keep a session alive.
         let presence = Presence {
             idle_timeout: None,
             activity: false,
         };
+        // The form is shown while the store is silent. All else says, or acts on, whether somebody is logged in: a logout
+        // that found no session would look like one that was done.
+        let is_form = place == "login" && matches!(parts.method, Method::GET | Method::HEAD);
         let terms = Terms {
             presence,
-            is_public: true,
+            is_public: is_form,
         };
         let before = parts.headers.clone();
         notes.session = self.session(&mut parts.headers, terms, notes).await?;
@@ -55,11 +64,7 @@ impl Visit {
         let serves = |host: &str, port| shared.routes.serves(host) && port == asked.host.port;
         let portal_request = PortalRequest {
             method: &parts.method,
-            place: asked
-                .path
-                .as_str()
-                .get(RESERVED_PREFIX.len()..)
-                .unwrap_or_default(),
+            place,
             query: asked.uri.query(),
             headers: &before,
             authority: std::str::from_utf8(&asked.host.authority).unwrap_or_default(),
@@ -68,23 +73,20 @@ impl Visit {
             session: notes.session.as_ref(),
             serves: &serves,
         };
-        let mut page = shared.portal.handle(&portal_request, body).await?;
+        let page = shared.portal.handle(&portal_request, body).await?;
         if page.headers().contains_key(header::SET_COOKIE) {
             // What the page says about cookies is the last word.
             (notes.clear_cookie, notes.session) = (false, None);
         }
-        if let Some(hsts) = &shared.hsts {
-            page.headers_mut()
-                .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
-        }
         Ok(page.map(Body::own))
     }
 
-    pub(super) fn challenge(&self, kind: Kind, uri: &Uri) -> Response<Body> {
+    pub(super) fn challenge(&self, kind: Kind, uri: &Uri, notes: &Notes) -> Response<Body> {
         let target = uri
             .path_and_query()
             .map_or("/", http::uri::PathAndQuery::as_str);
-        let id = self.pipeline.shared.ids.next();
+        let id = notes.id;
+        let id = id.unwrap_or_else(|| self.pipeline.shared.ids.next());
         Challenge {
             audience: kind.asker.audience(),
             target,
@@ -139,13 +141,16 @@ impl Visit {
         } else {
             tracing::debug!(request = %id, error = %refusal, "a request was refused");
         }
-        let mut page = refusal.respond(asker.audience_of_errors(), id, &shared.portal.pages);
-        if let Some(hsts) = &shared.hsts {
-            page.headers_mut()
-                .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
-        }
+        let page = refusal.respond(asker.audience_of_errors(), id, &shared.portal.pages);
         page.map(Body::own)
     }
+}
+
+/// The answer to an OPTIONS request that was to get no further than here (RFC 9110 section 7.6.2).
+pub(super) fn options() -> Response<Body> {
+    let mut response = Response::new(Body::own(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 /// `None` where it is not the app's.

@@ -23,12 +23,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::clock::Clock;
 use crate::edge::{Connect, Peer};
-use crate::identity::{FoldedNames, Forwarding, HeaderLayout};
+use crate::identity::{FoldedNames, Forwarding, HeaderLayout, strip};
 use crate::portal::Portal;
 use crate::routing::RouteTable;
 use crate::session::Sessions;
@@ -60,6 +60,8 @@ pub struct Shared {
     pub trusted_proxies: Vec<IpNet>,
     /// `Strict-Transport-Security`, where it is sent.
     pub hsts: Option<HeaderValue>,
+    /// Header fields in one request.
+    pub max_headers: usize,
     /// How long a client may send nothing in the middle of a body.
     pub body_patience: Duration,
     pub trailers: TrailerFilter,
@@ -73,14 +75,32 @@ pub struct Shared {
 pub struct Stripped {
     pub identity: FoldedNames,
     pub forwarding: FoldedNames,
+    /// Both: most requests hold neither, and one look tells.
+    either: FoldedNames,
 }
 
 impl Stripped {
     pub fn new(layout: &HeaderLayout) -> Self {
+        let (identity, forwarding) = (FoldedNames::identity(layout), FoldedNames::forwarding());
         Self {
-            identity: FoldedNames::identity(layout),
-            forwarding: FoldedNames::forwarding(),
+            either: identity.union(&forwarding),
+            identity,
+            forwarding,
         }
+    }
+
+    /// Takes these fields out of a request, and says which one of identity came first.
+    fn strip(&self, headers: &mut HeaderMap) -> Option<HeaderName> {
+        if !headers
+            .keys()
+            .any(|name| self.either.matches(name.as_str()))
+        {
+            return None;
+        }
+        let first = strip(headers, &[&self.identity]);
+        // What proxies say of each other is no attack: no word about it.
+        let _stripped = strip(headers, &[&self.forwarding]);
+        first
     }
 
     /// What is taken out of trailers, which come when everything else has been sent on already.

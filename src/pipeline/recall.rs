@@ -1,6 +1,7 @@
 //! Which session a request belongs to: from what the connection remembers, or from the session area; and what the
 //! browser is told about its cookie in the end.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Response;
@@ -56,7 +57,8 @@ impl Visit {
         }
         let before = headers.clone();
         remove_cookies(headers, &shared.cookie_names);
-        match self.authenticate(&before, terms.presence).await {
+        let address = notes.client.unwrap_or(self.peer.addr.ip());
+        match Box::pin(self.authenticate(&before, terms.presence, address)).await {
             Ok(Some(session)) => {
                 let rest = headers
                     .get(header::COOKIE)
@@ -68,6 +70,14 @@ impl Visit {
             }
             Ok(None) | Err(AuthError::Idle) => Ok(None),
             Err(AuthError::Ended | AuthError::Unknown) => {
+                notes.clear_cookie = true;
+                Ok(None)
+            }
+            Err(AuthError::Reused(sid)) => {
+                let sid = sid.to_string();
+                shared
+                    .audit
+                    .record(&AuditEvent::TokenReused { sid, address });
                 notes.clear_cookie = true;
                 Ok(None)
             }
@@ -96,6 +106,7 @@ impl Visit {
         &self,
         headers: &HeaderMap,
         presence: Presence,
+        address: IpAddr,
     ) -> Result<Option<LiveSession>, AuthError> {
         let shared = &*self.pipeline.shared;
         match shared.sessions.settings().cookie.find(headers) {
@@ -113,7 +124,6 @@ impl Visit {
                         Err(error) => last = error,
                     }
                 }
-                let address = self.peer.addr.ip();
                 shared.audit.record(&AuditEvent::CookieTossing { address });
                 Err(last)
             }

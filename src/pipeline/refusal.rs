@@ -37,6 +37,8 @@ pub enum Refusal {
     Portal(#[from] PortalError),
     #[error("the session store gives no answer: {0}")]
     Store(String),
+    #[error("more header fields than are taken")]
+    TooManyFields,
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
@@ -56,6 +58,14 @@ impl Refusal {
         self.text().status
     }
 
+    /// Whether what follows on the same connection cannot be trusted to be a request: this one may have had another end.
+    pub const fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Admit(AdmitError::Coding(_) | AdmitError::Malformed(_))
+        )
+    }
+
     /// The answer, for a person or for a program.
     pub fn respond(&self, audience: Audience, id: RequestId, pages: &Pages) -> Page {
         let text = self.text();
@@ -73,12 +83,17 @@ impl Refusal {
         };
         let headers = page.headers_mut();
         match self {
+            Self::Portal(PortalError::Method { allow }) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
             Self::Method { allow } => {
                 if let Ok(allow) = HeaderValue::try_from(allow) {
                     headers.insert(header::ALLOW, allow);
                 }
             }
-            Self::Store(_) | Self::Upstream(UpstreamError::Exhausted(_)) => {
+            Self::Store(_)
+            | Self::Portal(PortalError::Store(_))
+            | Self::Upstream(UpstreamError::Exhausted(_)) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
             _ => {}
@@ -134,6 +149,13 @@ impl Refusal {
                 title: "Sessions cannot be checked right now",
                 message: "You have not been logged out. Your session will be there when this is over.",
                 hint: Some("Try again in a few seconds."),
+            },
+            Self::TooManyFields => Text {
+                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                code: "too_many_fields",
+                title: "That is too much",
+                message: "The request has more header fields than are taken here.",
+                hint: Some("Deleting this site's cookies may help."),
             },
             Self::Upstream(error) => upstream_text(error),
         }

@@ -6,29 +6,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::admit::{Admitted, admit};
+use super::admit::{AdmitError, Admitted, admit, has_too_many_fields};
 use super::body::Body;
 use super::exchange::Onward;
 use super::gate::{Decision, decide};
-use super::here::Asked;
+use super::here::{Asked, options};
 use super::hop::strip_hop_by_hop;
 use super::memo::{HostMemo, Memo};
 use super::path::{NormalPath, normalise, plain_view};
 use super::trail::Trail;
 use super::{Pipeline, Refusal};
 use crate::edge::{ClientAddr, Handle, Peer};
-use crate::identity::strip;
 use crate::portal::{Asker, PortalError, is_same_origin};
 use crate::routing::{Access, HostRoutes, NoRoute, Route};
 use crate::session::LiveSession;
 use crate::telemetry::AuditEvent;
-use crate::wire::RESERVED_PREFIX;
+use crate::wire::{RESERVED_PREFIX, RequestId};
 
 /// One client connection, as the pipeline sees it.
 #[derive(Debug)]
@@ -45,6 +44,9 @@ pub struct Visit {
 /// What the steps find out on their way, whether or not there is an answer at the end.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
+    /// What the access log calls the request; `None` where no log is kept.
+    pub(super) id: Option<RequestId>,
+    pub(super) client: Option<IpAddr>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) session: Option<LiveSession>,
     /// The browser holds a session cookie that is good for nothing.
@@ -67,13 +69,28 @@ impl Handle for Visit {
         let shared = &*self.pipeline.shared;
         let asker = Asker::of(request.method(), request.headers());
         let is_head = request.method() == Method::HEAD;
+        let is_http1 = request.version() != Version::HTTP_2;
         let mut trail = self.begin_trail(&request);
-        let mut notes = Notes::default();
+        let mut notes = Notes {
+            id: trail.as_ref().map(|trail| trail.id),
+            ..Notes::default()
+        };
         let mut response = match self.answer(request, asker, &mut notes).await {
             Ok(response) => response,
-            Err(refusal) => self.refuse(&refusal, asker, trail.as_deref_mut()),
+            Err(refusal) => {
+                let mut page = self.refuse(&refusal, asker, trail.as_deref_mut());
+                if is_http1 && refusal.ends_connection() {
+                    let close = HeaderValue::from_static("close");
+                    page.headers_mut().insert(header::CONNECTION, close);
+                }
+                page
+            }
         };
         self.keep_cookies(&mut response, &notes);
+        if let Some(hsts) = &shared.hsts {
+            let headers = response.headers_mut();
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
         let status = response.status().as_u16();
         match notes
             .route
@@ -119,12 +136,18 @@ impl Visit {
         let shared = &*self.pipeline.shared;
         let (mut parts, body) = request.into_parts();
         let uri = parts.uri.clone();
-        let (host, kind) = self.admit(&parts, asker, !body.is_end_stream())?;
+        let (host, kind) = match self.admit(&parts, asker, !body.is_end_stream()) {
+            Err(Refusal::Admit(AdmitError::OptionsStar)) => return Ok(options()),
+            admitted => admitted?,
+        };
         let path = normalise(uri.path())?;
         let client = self.client(&parts.headers);
+        notes.client = Some(client.ip);
         self.strip(&mut parts.headers, client.ip)?;
-        if kind.max_forwards == Some(0) {
-            return Ok(options());
+        match kind.max_forwards.map(|left| left.checked_sub(1)) {
+            Some(None) => return Ok(options()),
+            Some(Some(left)) => drop(parts.headers.insert(header::MAX_FORWARDS, left.into())),
+            None => {}
         }
         if is_reserved(path.as_str()) {
             let (host, client) = (&*host, client.ip);
@@ -134,7 +157,8 @@ impl Visit {
                 host,
                 client,
             };
-            return self.portal((parts, body), &asked, notes).await;
+            // Boxed, as everything that is rare here: what a request carries about is moved about with it.
+            return Box::pin(self.portal((parts, body), &asked, notes)).await;
         }
         let routes = shared.routes.host(&host.host).ok_or(Refusal::NotFound)?;
         let route = find_route(routes, &parts.method, &path)?;
@@ -144,7 +168,7 @@ impl Visit {
             .await?;
         let passed = match decide(&route.access, notes.session.clone()) {
             Decision::Pass(passed) => passed,
-            Decision::NeedsLogin => return Ok(self.challenge(kind, &uri)),
+            Decision::NeedsLogin => return Ok(self.challenge(kind, &uri, notes)),
             Decision::Denied => return Err(self.deny(route, notes, client.ip)),
         };
         self.demand_own_socket(&parts.headers, kind, &host, (route, client.ip))?;
@@ -167,6 +191,9 @@ impl Visit {
         asker: Asker,
         has_body: bool,
     ) -> Result<(Arc<HostMemo>, Kind), Refusal> {
+        if has_too_many_fields(&parts.headers, self.pipeline.shared.max_headers) {
+            return Err(Refusal::TooManyFields);
+        }
         let admitted = admit(parts, has_body)?;
         let kind = Kind {
             asker,
@@ -224,21 +251,21 @@ impl Visit {
         let shared = &*self.pipeline.shared;
         strip_hop_by_hop(headers);
         let via = headers.get_all(header::VIA).into_iter();
+        // Whoever is between may have made one field of them.
         let ours = via
-            .filter(|via| via.as_bytes().ends_with(b" doorward"))
+            .flat_map(|via| via.as_bytes().split(|&byte| byte == b','))
+            .filter(|via| via.trim_ascii_end().ends_with(b" doorward"))
             .count();
         if ours >= LOOP {
             return Err(Refusal::Loop);
         }
-        if let Some(field) = strip(headers, &[&shared.stripped.identity]) {
+        if let Some(field) = shared.stripped.strip(headers) {
             let field = field.to_string();
             shared.audit.record(&AuditEvent::IdentityHeaderStripped {
                 field,
                 address: client,
             });
         }
-        // What proxies say of each other is no attack: no word about it.
-        let _stripped = strip(headers, &[&shared.stripped.forwarding]);
         headers.remove(header::EXPECT);
         Ok(())
     }
@@ -327,13 +354,6 @@ fn authority(parts: &Parts) -> &str {
         Some(authority) => authority.as_str(),
         None => host().unwrap_or_default(),
     }
-}
-
-/// The answer to an OPTIONS request that was to get no further than here (RFC 9110 section 7.6.2).
-fn options() -> Response<Body> {
-    let mut response = Response::new(Body::own(Bytes::new()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
 }
 
 fn is_reserved(path: &str) -> bool {

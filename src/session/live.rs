@@ -226,6 +226,10 @@ impl LiveSession {
         (idle.min(absolute).as_secs(), absolute.as_secs())
     }
 
+    pub fn is_over(&self) -> bool {
+        self.0.live.is_over()
+    }
+
     /// Waits until the session is over.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         let live = self.0.live.clone();

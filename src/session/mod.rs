@@ -2,8 +2,10 @@
 
 mod cache;
 mod cookie;
+mod ending;
 mod lifecycle;
 mod live;
+mod loading;
 mod record;
 mod registry;
 mod rotation;

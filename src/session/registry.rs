@@ -10,6 +10,7 @@ use super::EndReason;
 use super::live::{Live, Private};
 use super::record::SessionRow;
 use super::token::Sid;
+use crate::identity::Subject;
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
@@ -37,6 +38,17 @@ impl Registry {
         if let Some(live) = live {
             live.end(reason);
         }
+    }
+
+    /// The sessions of a subject that somebody holds.
+    pub(super) fn sids_of(&self, subject: &Subject) -> Vec<Sid> {
+        let all: Vec<_> = self.sessions.lock().values().cloned().collect();
+        let held = all.iter().filter_map(Weak::upgrade);
+        let theirs = held.filter(|live| {
+            let identity = live.private.identity.as_ref();
+            identity.is_some_and(|identity| identity.subject == *subject)
+        });
+        theirs.map(|live| live.sid).collect()
     }
 
     /// The last holder is gone, unless somebody has adopted the session anew in the meantime.

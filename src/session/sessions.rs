@@ -1,5 +1,5 @@
-//! The verbs: issue, authenticate, end. Everything that lives longer than a request is in `upkeep`; how tokens are
-//! replaced is in `rotation`.
+//! The verbs: issue, authenticate. How sessions end is in `ending`; everything that lives longer than a request is in
+//! `upkeep`; how tokens are replaced is in `rotation`.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -8,23 +8,25 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderValue;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use super::cache::Cache;
+use super::ending::Owed;
 use super::lifecycle::{OldToken, Policy, Verdict, judge, judge_old_token};
 use super::live::{Entry, LiveSession, Private};
-use super::record::{SessionRow, Stored, SubjectTag, TokenRow};
+use super::record::{SessionRow, SubjectTag, TokenRow};
 use super::registry::Registry;
 use super::store::{SessionStore, StoreError};
 use super::token::{Sid, Token};
 use super::{EndReason, Settings};
 use crate::clock::{Clock, Timestamp};
 use crate::identity::{Identity, Subject};
-use crate::secret::{Keyring, Purpose, open_with_key, random, seal_with_key};
-use crate::telemetry::{Audit, AuditEvent, CacheLookup, Metrics, SessionEvent, StoreOp};
+use crate::secret::{Keyring, Purpose, random, seal_with_key};
+use crate::telemetry::{Audit, Metrics, SessionEvent, StoreOp};
 
 /// Activity that waits to be saved. What does not fit is noticed again at the next request.
 const TOUCH_QUEUE: usize = 65_536;
@@ -39,6 +41,7 @@ pub struct Sessions {
     pub(super) cache: Cache,
     pub(super) registry: Arc<Registry>,
     pub(super) touches: mpsc::Sender<(Sid, Timestamp)>,
+    pub(super) owed: Mutex<Owed>,
     pub(super) audit: Audit,
     pub(super) metrics: Arc<Metrics>,
     /// Where work goes that no request waits for.
@@ -95,6 +98,9 @@ pub enum AuthError {
     /// The session lives on, but not for a route with so short an idle timeout.
     #[error("the session was idle for too long for this route")]
     Idle,
+    /// It had been replaced, and its successor was seen: somebody else holds a copy. The session has just ended.
+    #[error("the token had been replaced, its session has ended")]
+    Reused(Sid),
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Nobody issued it, or its session has ended long ago.
@@ -131,6 +137,7 @@ impl Sessions {
             settings,
             clock,
             touches,
+            owed: Mutex::default(),
             audit,
             metrics,
             background,
@@ -217,7 +224,7 @@ impl Sessions {
         if self.judge_replaced(&entry) == OldToken::Reused {
             self.metrics.session(SessionEvent::TokenReused);
             self.end(entry.live.sid, EndReason::TokenReused).await?;
-            return Err(AuthError::Ended);
+            return Err(AuthError::Reused(entry.live.sid));
         }
         match self.verdict(&entry, presence) {
             Verdict::Expired => self.end_timed(&entry, EndReason::AbsoluteTimeout).await,
@@ -253,20 +260,6 @@ impl Sessions {
         }
     }
 
-    /// Ends a session: on this node before anything else, then in the store (R5).
-    pub async fn end(&self, sid: Sid, reason: EndReason) -> Result<(), StoreError> {
-        self.cache.note_ended(sid).await;
-        self.registry.end(sid, reason);
-        self.within(StoreOp::Remove, self.store.remove(sid)).await?;
-        self.metrics.session(SessionEvent::Ended);
-        let sid = sid.to_string();
-        self.audit.record(&AuditEvent::SessionEnded {
-            sid,
-            reason: reason.name(),
-        });
-        Ok(())
-    }
-
     /// How many sessions the store holds.
     pub async fn stored(&self) -> Result<usize, StoreError> {
         const PAGE: usize = 1000;
@@ -281,93 +274,6 @@ impl Sessions {
                 _ => return Ok(count),
             }
         }
-    }
-
-    /// Ends every session of a subject and tells how many there were.
-    pub async fn end_all_of(
-        &self,
-        subject: &Subject,
-        reason: EndReason,
-    ) -> Result<usize, StoreError> {
-        const PAGE: usize = 100;
-        let mut ended = 0;
-        for tag in self.subject_tags(subject) {
-            loop {
-                let page = self.store.list_by_subject(tag, None, PAGE);
-                let page = self.within(StoreOp::List, page).await?;
-                for row in &page {
-                    self.end(row.sid, reason).await?;
-                }
-                ended += page.len();
-                if page.len() < PAGE {
-                    break;
-                }
-            }
-        }
-        Ok(ended)
-    }
-
-    async fn end_timed(&self, entry: &Entry, reason: EndReason) -> Result<LiveSession, AuthError> {
-        self.metrics.session(SessionEvent::Expired);
-        self.end(entry.live.sid, reason).await?;
-        Err(AuthError::Ended)
-    }
-
-    /// From the cache, or from the store once for all who ask.
-    async fn find(self: &Arc<Self>, token: &Token) -> Result<Arc<Entry>, AuthError> {
-        let hash = token.hash();
-        if let Some(entry) = self.cache.token(&hash).await {
-            self.metrics.cache(CacheLookup::Hit);
-            return Ok(entry);
-        }
-        if self.cache.is_unknown(&hash) {
-            self.metrics.cache(CacheLookup::NegativeHit);
-            return Err(AuthError::Unknown);
-        }
-        self.metrics.cache(CacheLookup::Miss);
-        self.cache.token_or(hash, self.load(token)).await
-    }
-
-    async fn reload(self: &Arc<Self>, token: &Token) -> Result<Arc<Entry>, AuthError> {
-        let hash = token.hash();
-        self.cache.drop_token(&hash).await;
-        self.cache.token_or(hash, self.load(token)).await
-    }
-
-    async fn load(self: &Arc<Self>, token: &Token) -> Result<Arc<Entry>, AuthError> {
-        let hash = token.hash();
-        let stored = self.within(StoreOp::Load, self.store.load(hash)).await?;
-        let Some(stored) = stored else {
-            self.cache.note_unknown(hash).await;
-            self.metrics.session(SessionEvent::Unknown);
-            return Err(AuthError::Unknown);
-        };
-        let sid = stored.session.sid;
-        let Some(private) = self.unseal(token, &stored) else {
-            tracing::warn!(%sid, "a session is sealed under a secret that is not configured");
-            return Err(AuthError::Unknown);
-        };
-        let live = self.registry.adopt(&stored.session, private);
-        // Looked at after the session was adopted: an end before that left this mark, a later one finds the session.
-        if self.cache.is_ended(&sid) {
-            live.end(EndReason::Logout);
-            return Err(AuthError::Ended);
-        }
-        let entry = Arc::new(Entry::new(
-            hash,
-            live,
-            stored.token.issued,
-            self.clock.now(),
-        ));
-        self.learn_chain(&entry, token, &stored.token);
-        Ok(entry)
-    }
-
-    fn unseal(&self, token: &Token, stored: &Stored) -> Option<Private> {
-        let sid = stored.session.sid;
-        let key = self.unwrap_key(token, sid, &stored.token.session_key)?;
-        let private = open_with_key(&key, sid.as_bytes(), &stored.session.private)?;
-        postcard::from_bytes(&private).ok()
     }
 
     pub(super) fn wrap_key(&self, token: &Token, sid: Sid, key: &[u8; 32]) -> Vec<u8> {
@@ -438,7 +344,7 @@ impl Sessions {
     }
 
     /// The index entries of a subject under each server secret, the newest first.
-    fn subject_tags(&self, subject: &Subject) -> Vec<SubjectTag> {
+    pub(super) fn subject_tags(&self, subject: &Subject) -> Vec<SubjectTag> {
         // Hashed one by one, so that no two subjects run together into the same text.
         let provider = digest(&SHA256, subject.provider.as_bytes());
         let data = [provider.as_ref(), subject.id.as_bytes()].concat();

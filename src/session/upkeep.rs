@@ -1,5 +1,5 @@
-//! What goes on beside the requests: activity is saved in batches, ended sessions are swept, news from other nodes is
-//! taken in, the caches are kept in order.
+//! What goes on beside the requests: activity is saved in batches, ended sessions are removed and swept, news from other
+//! nodes is taken in, the caches are kept in order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const SWEEP_MAX: usize = 500;
 
 impl Sessions {
-    /// Runs until the future is dropped. Drop it only after [`Sessions::save_activity`] has had its last call.
+    /// Runs until the future is dropped. [`Sessions::settle`] is to be called once more after that.
     pub async fn run_upkeep(self: Arc<Self>, touches: &mut Touches) {
         let mut batches = tokio::time::interval(BATCH_EVERY);
         let mut sweeps = tokio::time::interval(SWEEP_EVERY);
@@ -31,7 +31,7 @@ impl Sessions {
         loop {
             tokio::select! {
                 _ = batches.tick() => {
-                    self.save_activity(touches).await;
+                    self.settle(touches).await;
                     self.cache.maintain().await;
                     self.metrics.cached_sessions(self.cache.len());
                 }
@@ -41,8 +41,14 @@ impl Sessions {
         }
     }
 
+    /// Has the store know all that it does not know yet: which sessions have ended, and which are in use.
+    pub async fn settle(&self, touches: &mut Touches) {
+        self.remove_owed().await;
+        self.save_activity(touches).await;
+    }
+
     /// Saves what waits to be saved. What the store does not take is let go: it comes again with the next activity.
-    pub async fn save_activity(&self, touches: &mut Touches) {
+    async fn save_activity(&self, touches: &mut Touches) {
         let mut batch: HashMap<Sid, Timestamp> = HashMap::new();
         while batch.len() < BATCH_MAX {
             let Ok((sid, seen)) = touches.0.try_recv() else {

@@ -83,7 +83,7 @@ impl Upstreams {
                 Err(failed) => request = resend(failed, copy)?,
             }
         }
-        let mut link = self.open(app, patience).await?;
+        let mut link = Box::pin(self.open(app, patience)).await?;
         request
             .body_mut()
             .paces(&link.deadline, patience.first_byte);
@@ -102,7 +102,7 @@ impl Upstreams {
         patience: Patience,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let app = self.app(upstream)?;
-        let mut link = self.open(app, patience).await?;
+        let mut link = Box::pin(self.open(app, patience)).await?;
         link.detach();
         match link.exchange(request, patience.first_byte).await {
             Ok(response) => {

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use fantoccini::Locator;
 use fantoccini::key::Key;
 
 use crate::support::{Chromium, Demo};
@@ -16,30 +15,18 @@ async fn a_person_logs_in_shops_and_logs_out() {
     let browser = Chromium::start(&demo, true).await;
     browser.open(&demo.url).await;
     browser.until_heading("Log in").await;
-    assert_eq!(browser.client.title().await.unwrap(), "Log in · localhost");
+    assert_eq!(browser.title().await, "Log in · localhost");
     look(&browser, "login").await;
 
-    browser.fill("#user", &demo.user).await;
-    browser.fill("#password", "not the password").await;
-    browser.click("button").await;
-    browser
-        .client
-        .wait()
-        .for_element(Locator::Css("[role=alert]"))
-        .await
-        .unwrap();
-    let page = browser.client.title().await.unwrap();
-    assert_eq!(page, "Error: Log in · localhost");
+    log_in(&browser, &demo.user, "not the password").await;
+    browser.until("[role=alert]").await;
+    assert_eq!(browser.title().await, "Error: Log in · localhost");
     look(&browser, "wrong-password").await;
 
-    browser.fill("#password", &demo.password).await;
-    browser.click("button").await;
+    log_in(&browser, &demo.user, &demo.password).await;
     browser.until_heading("Hello, Demo Visitor").await;
-    assert_eq!(
-        browser.client.current_url().await.unwrap().as_str(),
-        demo.url
-    );
-    let text = browser.text().await;
+    assert_eq!(browser.url().await, demo.url);
+    let text = browser.text("body").await;
     for told in [
         "remote-user demo",
         "remote-groups visitors",
@@ -47,49 +34,15 @@ async fn a_person_logs_in_shops_and_logs_out() {
     ] {
         assert!(text.contains(told), "{told:?} is not in {text}");
     }
-
     browser.click("button[value=Bread]").await;
-    browser
-        .client
-        .wait()
-        .for_element(Locator::Css(".cart"))
-        .await
-        .unwrap();
+    browser.until(".cart").await;
     browser.fill("#item", "Ünusual <tea>").await;
     browser.click(".line button").await;
-    browser
-        .client
-        .wait()
-        .for_element(Locator::Css(".cart li:nth-child(2)"))
-        .await
-        .unwrap();
-    let cart = browser.client.find(Locator::Css(".cart")).await.unwrap();
-    assert_eq!(cart.text().await.unwrap(), "Bread\nÜnusual <tea>");
+    browser.until(".cart li:nth-child(2)").await;
+    assert_eq!(browser.text(".cart").await, "Bread\nÜnusual <tea>");
     look(&browser, "home").await;
 
-    browser.open(&demo.at("/staff")).await;
-    browser.until_heading("You have no access to this").await;
-    look(&browser, "403").await;
-    browser.open(&demo.at("/down")).await;
-    browser.until_heading("The app does not answer").await;
-    look(&browser, "502").await;
-    browser.open(&demo.at("/public")).await;
-    browser.until_heading("Everybody is welcome here").await;
-    look(&browser, "public").await;
-    browser.open(&demo.at("/.doorward/login")).await;
-    browser.until_heading("You are logged in").await;
-    look(&browser, "signed-in").await;
-
-    browser.open(&demo.url).await;
-    browser.until_heading("Hello, Demo Visitor").await;
-    browser
-        .client
-        .find(Locator::LinkText("Log out"))
-        .await
-        .unwrap()
-        .click()
-        .await
-        .unwrap();
+    browser.follow("Log out").await;
     browser.until_heading("Log out?").await;
     look(&browser, "logout").await;
     browser.click("form button").await;
@@ -98,12 +51,42 @@ async fn a_person_logs_in_shops_and_logs_out() {
 
     browser.open(&demo.url).await;
     browser.until_heading("Log in").await;
-    assert_eq!(browser.path().await, "/.doorward/login");
+    assert_eq!(
+        browser.url().await,
+        demo.at("/.doorward/login?return_to=%2F")
+    );
     // What the browser kept of the app's page is not shown again either.
-    browser.client.back().await.unwrap();
-    browser.client.back().await.unwrap();
-    let text = browser.text().await;
-    assert!(!text.contains("Demo Visitor"), "{text}");
+    for _ in 0..3 {
+        browser.client.back().await.unwrap();
+        let text = browser.text("body").await;
+        assert!(!text.contains("Demo Visitor"), "{text}");
+    }
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_person_is_told_what_is_wrong() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, true).await;
+    browser.open(&demo.at("/public")).await;
+    browser.until_heading("Everybody is welcome here").await;
+    look(&browser, "public").await;
+    browser.open(&demo.at("/staff")).await;
+    browser.until_heading("Log in").await;
+    log_in(&browser, &demo.user, &demo.password).await;
+    for (path, heading, picture) in [
+        ("/staff", "You have no access to this", "403"),
+        ("/down", "The app does not answer", "502"),
+        ("/nowhere", "Nothing here", "404"),
+        ("/.doorward/nowhere", "Nothing is here", "404-own"),
+        ("/.doorward/login", "You are logged in", "signed-in"),
+    ] {
+        if browser.url().await != demo.at(path) {
+            browser.open(&demo.at(path)).await;
+        }
+        browser.until_heading(heading).await;
+        look(&browser, picture).await;
+    }
     browser.close().await;
 }
 
@@ -119,10 +102,7 @@ async fn the_keyboard_is_enough_and_scripts_are_not_needed() {
     browser.keys(&demo.password).await;
     browser.keys(&Key::Enter.to_string()).await;
     browser.until_heading("Hello, Demo Visitor").await;
-    assert_eq!(
-        browser.client.current_url().await.unwrap().as_str(),
-        demo.at("/?x=1")
-    );
+    assert_eq!(browser.url().await, demo.at("/?x=1"));
 
     browser.open(&demo.at("/.doorward/logout")).await;
     browser.until_heading("Log out?").await;
@@ -138,11 +118,8 @@ async fn a_stream_ends_when_another_tab_logs_out() {
     let browser = Chromium::start(&demo, true).await;
     browser.open(&demo.at("/clock")).await;
     browser.until_heading("Log in").await;
-    browser.fill("#user", &demo.user).await;
-    browser.fill("#password", &demo.password).await;
-    browser.click("button").await;
-    let ticking = Locator::Css("#clock:not(.waiting)");
-    browser.client.wait().for_element(ticking).await.unwrap();
+    log_in(&browser, &demo.user, &demo.password).await;
+    browser.until("#clock:not(.waiting)").await;
     look(&browser, "clock").await;
     let clock = browser.client.window().await.unwrap();
 
@@ -153,13 +130,14 @@ async fn a_stream_ends_when_another_tab_logs_out() {
     browser.until_heading("You are logged out").await;
 
     browser.client.switch_to_window(clock).await.unwrap();
-    browser
-        .client
-        .wait()
-        .for_element(Locator::Css("#clock.waiting"))
-        .await
-        .unwrap();
+    browser.until("#clock.waiting").await;
     browser.close().await;
+}
+
+async fn log_in(browser: &Chromium, user: &str, password: &str) {
+    browser.fill("#user", user).await;
+    browser.fill("#password", password).await;
+    browser.click("button").await;
 }
 
 /// Looks at the page as phones and desktops show it, light and dark: nothing may stick out at the side. With

@@ -10,9 +10,20 @@
 )]
 #![expect(unreachable_pub, reason = "nothing outside reaches into a test binary")]
 
+mod access_log;
 mod chromium;
 mod config;
+mod documents;
+mod hostile;
+mod identity;
+mod limits;
+mod outage;
+mod paths;
+mod process;
+mod sessions;
 mod sign_in;
+mod sign_out;
 mod store_contract;
 mod store_crash;
 mod support;
+mod throttle;

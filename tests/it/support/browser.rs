@@ -7,16 +7,21 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::CertificateDer;
 
+use super::proxy::trusted;
+use super::raw::trusting;
 use super::{PASSWORD, Raw};
 
 #[derive(Clone)]
 pub struct Browser {
-    addr: SocketAddr,
+    pub addr: SocketAddr,
     pub jar: BTreeMap<String, String>,
     pub http2: bool,
     /// Sent with every request, beside what a browser sends anyway.
     pub fields: Vec<(String, String)>,
+    /// Whom it trusts; without, the tests' own certificate.
+    pub trusts: Option<CertificateDer<'static>>,
 }
 
 pub struct Answer {
@@ -71,6 +76,7 @@ impl Browser {
             jar: BTreeMap::new(),
             http2: false,
             fields: Vec::new(),
+            trusts: None,
         }
     }
 
@@ -200,7 +206,9 @@ impl Browser {
     /// Over a new connection, without cookies or anything else of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         let alpn: &[&[u8]] = if self.http2 { &[b"h2"] } else { &[b"http/1.1"] };
-        let io = TokioIo::new(Raw::connect(self.addr, alpn).await.into_stream());
+        let trusts = self.trusts.clone().unwrap_or_else(trusted);
+        let raw = Raw::try_connect_trusting(self.addr, "localhost", trusting(trusts, alpn));
+        let io = TokioIo::new(raw.await.expect("a connection").into_stream());
         let response = if self.http2 {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io)

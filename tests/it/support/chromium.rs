@@ -94,15 +94,25 @@ impl Chromium {
         self.client.goto(url).await.unwrap();
     }
 
-    /// The text that a person sees.
-    pub async fn text(&self) -> String {
-        let body = self.client.find(Locator::Css("body")).await.unwrap();
-        body.text().await.unwrap()
+    pub async fn title(&self) -> String {
+        self.client.title().await.unwrap()
     }
 
-    pub async fn heading(&self) -> String {
-        let heading = self.client.wait().for_element(Locator::Css("h1")).await;
-        heading.unwrap().text().await.unwrap()
+    pub async fn url(&self) -> String {
+        self.client.current_url().await.unwrap().into()
+    }
+
+    /// The text that a person sees.
+    pub async fn text(&self, css: &str) -> String {
+        let element = self.client.find(Locator::Css(css)).await.unwrap();
+        element.text().await.unwrap()
+    }
+
+    /// Waits until there is such an element.
+    pub async fn until(&self, css: &str) {
+        let waiting = self.client.wait().at_most(Duration::from_secs(5));
+        let found = waiting.for_element(Locator::Css(css)).await;
+        assert!(found.is_ok(), "no {css} on the page");
     }
 
     /// Waits until the page says so, as loading takes what it takes.
@@ -128,6 +138,11 @@ impl Chromium {
         element.click().await.unwrap();
     }
 
+    pub async fn follow(&self, link: &str) {
+        let link = self.client.find(Locator::LinkText(link)).await.unwrap();
+        link.click().await.unwrap();
+    }
+
     pub async fn fill(&self, css: &str, text: &str) {
         let field = self.client.find(Locator::Css(css)).await.unwrap();
         field.clear().await.unwrap();
@@ -138,10 +153,6 @@ impl Chromium {
     pub async fn keys(&self, text: &str) {
         let focused = self.client.active_element().await.unwrap();
         focused.send_keys(text).await.unwrap();
-    }
-
-    pub async fn path(&self) -> String {
-        self.client.current_url().await.unwrap().path().to_owned()
     }
 
     /// A window of this size in CSS pixels, light or dark.

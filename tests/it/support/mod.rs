@@ -2,12 +2,18 @@
 
 mod browser;
 mod chromium;
+mod frames;
+mod kept;
+mod process;
 mod proxy;
 mod raw;
 mod upstream;
 
 pub use browser::{Answer, Browser};
 pub use chromium::{Chromium, Demo};
-pub use proxy::{PASSWORD, Proxy, ProxyBuilder, proxy};
+pub use frames::{END_HEADERS, END_STREAM, Ended, Frames, frame, literal, pseudo};
+pub use kept::Kept;
+pub use process::{Process, doorward};
+pub use proxy::{PASSWORD, Proxy, ProxyBuilder, add_user, proxy};
 pub use raw::Raw;
-pub use upstream::{Recorded, Reply, Upstream, upstream};
+pub use upstream::{CUT_OFF, Recorded, Reply, Upstream, upstream};

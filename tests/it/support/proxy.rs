@@ -55,10 +55,16 @@ pub fn proxy() -> ProxyBuilder {
 impl ProxyBuilder {
     /// A route of host `localhost`; `access` and further keys are TOML.
     #[must_use]
-    pub fn route(mut self, path: &str, upstream: &str, rest: &str) -> Self {
+    pub fn route(self, path: &str, upstream: &str, rest: &str) -> Self {
+        self.route_at("localhost", path, upstream, rest)
+    }
+
+    /// A route of another host.
+    #[must_use]
+    pub fn route_at(mut self, host: &str, path: &str, upstream: &str, rest: &str) -> Self {
         write!(
             self.routes,
-            "[[route]]\nhost = \"localhost\"\npath = \"{path}\"\nupstream = \"{upstream}\"\n{rest}\n"
+            "[[route]]\nhost = \"{host}\"\npath = \"{path}\"\nupstream = \"{upstream}\"\n{rest}\n"
         )
         .unwrap();
         self
@@ -99,13 +105,8 @@ impl ProxyBuilder {
     }
 
     pub fn start(self) -> Proxy {
-        install_crypto();
-        let folder = self
-            .folder
-            .clone()
-            .unwrap_or_else(|| Arc::new(new_folder()));
+        let folder = self.prepare();
         let file = folder.path().join("doorward.toml");
-        std::fs::write(&file, self.text()).unwrap();
         let settings = match config::load(&file, Missing::Refused) {
             Ok(settings) => settings,
             Err(errors) => panic!("{errors}"),
@@ -120,6 +121,17 @@ impl ProxyBuilder {
             folder,
             running: Some(running),
         }
+    }
+
+    /// A folder with the configuration and all that it names, for a program to run in.
+    pub fn prepare(&self) -> Arc<TempDir> {
+        install_crypto();
+        let folder = self
+            .folder
+            .clone()
+            .unwrap_or_else(|| Arc::new(new_folder()));
+        std::fs::write(folder.path().join("doorward.toml"), self.text()).unwrap();
+        folder
     }
 
     fn text(&self) -> String {
@@ -182,6 +194,21 @@ impl Proxy {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("no {event} in the audit log: {:?}", self.audit());
+    }
+
+    /// Waits until the audit log holds `count` events of this kind, and returns them: no more may have come.
+    pub async fn audited_times(&self, event: &str, count: usize) -> Vec<serde_json::Value> {
+        let mut found = Vec::new();
+        for _ in 0..500 {
+            found = self.audit();
+            found.retain(|line| line["event"] == event);
+            if found.len() >= count {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(found.len(), count, "{event}: {found:?}");
+        found
     }
 
     /// Stops as SIGTERM would, off the async threads, and leaves the folder to whoever comes next.

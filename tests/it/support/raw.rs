@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -35,6 +35,27 @@ impl Raw {
             stream,
             read: Vec::new(),
         }
+    }
+
+    /// `None` where nobody listens any more.
+    pub async fn try_connect(addr: SocketAddr, name: &str, alpn: &[&[u8]]) -> Option<Self> {
+        Self::try_connect_trusting(addr, name, client_config(alpn)).await
+    }
+
+    pub async fn try_connect_trusting(
+        addr: SocketAddr,
+        name: &str,
+        config: rustls::ClientConfig,
+    ) -> Option<Self> {
+        let tcp = TcpStream::connect(addr).await.ok()?;
+        tcp.set_nodelay(true).ok()?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, tcp).await.ok()?;
+        Some(Self {
+            stream,
+            read: Vec::new(),
+        })
     }
 
     pub fn into_stream(self) -> TlsStream<TcpStream> {
@@ -89,6 +110,35 @@ impl Raw {
         std::mem::replace(&mut self.read, rest)
     }
 
+    /// As many bytes; `None` where the other side closes before.
+    pub async fn next(&mut self, len: usize) -> Option<Vec<u8>> {
+        let done = tokio::time::timeout(PATIENCE, async {
+            while self.read.len() < len {
+                if self.fill().await == 0 {
+                    return false;
+                }
+            }
+            true
+        });
+        if !done.await.expect("neither bytes nor an end") {
+            return None;
+        }
+        let rest = self.read.split_off(len);
+        Some(std::mem::replace(&mut self.read, rest))
+    }
+
+    /// Reads one response with a declared length, and returns its head and its content.
+    pub async fn response(&mut self) -> (String, Vec<u8>) {
+        let head = self.head().await;
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.trim().parse().unwrap())
+        });
+        let content = self.read_exact(length.expect("a length")).await;
+        (head, content)
+    }
+
     /// Reads until the other side closes.
     pub async fn rest(&mut self) -> Vec<u8> {
         let all = tokio::time::timeout(PATIENCE, async { while self.fill().await > 0 {} });
@@ -111,7 +161,7 @@ impl Raw {
     }
 
     async fn fill(&mut self) -> usize {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         // An end without close_notify, or by a reset, is an end.
         let len = self.stream.read(&mut chunk).await.unwrap_or(0);
         self.read.extend_from_slice(&chunk[..len]);
@@ -120,8 +170,12 @@ impl Raw {
 }
 
 pub fn client_config(alpn: &[&[u8]]) -> rustls::ClientConfig {
+    trusting(trusted(), alpn)
+}
+
+pub fn trusting(authority: CertificateDer<'static>, alpn: &[&[u8]]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(trusted()).unwrap();
+    roots.add(authority).unwrap();
     let mut config = rustls::ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();

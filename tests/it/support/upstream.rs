@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,7 @@ pub struct Upstream {
     pub addr: SocketAddr,
     log: Arc<Mutex<Vec<Recorded>>>,
     connections: Arc<AtomicUsize>,
+    open: Arc<()>,
     serving: JoinHandle<()>,
 }
 
@@ -24,6 +26,9 @@ pub struct Recorded {
     /// As it came: with chunk framing, where it was chunked.
     pub body: Vec<u8>,
 }
+
+/// Ends the body of a request that was cut off in the middle.
+pub const CUT_OFF: &[u8] = b"[cut off]";
 
 /// What the app says to a request, literally.
 pub enum Reply {
@@ -78,6 +83,11 @@ impl Recorded {
         }
     }
 
+    /// It came whole.
+    pub fn is_whole(&self) -> bool {
+        !self.body.ends_with(CUT_OFF)
+    }
+
     /// Names of all fields whose letters and digits are these, whatever stands between.
     pub fn folded(&self, name: &str) -> Vec<&str> {
         let fold = |name: &str| {
@@ -105,18 +115,24 @@ pub async fn upstream(reply: impl Fn(&Recorded) -> Reply + Send + Sync + 'static
     let log = Arc::new(Mutex::new(Vec::new()));
     let connections = Arc::new(AtomicUsize::new(0));
     let (recording, counting, reply) = (log.clone(), connections.clone(), Arc::new(reply));
+    let open = Arc::new(());
+    let held = open.clone();
     let serving = tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             counting.fetch_add(1, Ordering::SeqCst);
-            let (log, reply) = (recording.clone(), reply.clone());
-            tokio::spawn(async move { serve(stream, &log, &*reply).await });
+            let (log, reply, open) = (recording.clone(), reply.clone(), held.clone());
+            tokio::spawn(async move {
+                serve(stream, &log, &*reply).await;
+                drop(open);
+            });
         }
     });
     Upstream {
         addr,
         log,
         connections,
+        open,
         serving,
     }
 }
@@ -142,6 +158,31 @@ impl Upstream {
         self.requests().pop().expect("a request")
     }
 
+    /// Waits until it was asked this often, and returns everything.
+    pub async fn asked(&self, times: usize) -> Vec<Recorded> {
+        for _ in 0..500 {
+            let requests = self.requests();
+            if requests.len() >= times {
+                return requests;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not asked {times} times: {:?}", self.requests());
+    }
+
+    /// Waits until no connection to it is open.
+    pub async fn left_alone(&self) {
+        // The listener and this hold one each.
+        for _ in 0..500 {
+            if Arc::strong_count(&self.open) == 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("connections stay open");
+    }
+
+    /// Connections that there ever were.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -177,7 +218,7 @@ async fn serve(
             false => take(&mut stream, &mut read, length, &mut request.body).await,
         };
         if !complete {
-            request.body.extend_from_slice(b"[cut off]");
+            request.body.extend_from_slice(CUT_OFF);
             log.lock().push(request);
             return;
         }
@@ -205,7 +246,7 @@ async fn serve(
 }
 
 async fn fill(stream: &mut TcpStream, read: &mut Vec<u8>) -> bool {
-    let mut chunk = [0; 64 * 1024];
+    let mut chunk = vec![0; 64 * 1024];
     let len = stream.read(&mut chunk).await.unwrap_or(0);
     read.extend_from_slice(&chunk[..len]);
     len > 0

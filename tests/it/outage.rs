@@ -1,0 +1,563 @@
+//! A session store that fails, freezes or dawdles: nobody is logged out by it, nobody gets in by it, and what was ended
+//! stays ended (R5, R7).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use doorward::clock::{Clock, Timestamp};
+use doorward::identity::{Identity, Subject};
+use doorward::secret::{Keyring, Secret};
+use doorward::session::store::{Invalidation, Memory, Rotation, SessionStore, StoreError, Update};
+use doorward::session::{
+    AuthError, EndReason, Issued, LiveSession, Login, Parts, Presence, SessionRow, Sessions,
+    Settings, Sid, Stored, SubjectTag, Successor, Token, TokenHash, TokenRow, Touches,
+};
+use doorward::telemetry::{Audit, LineWriter, Metrics, Sink};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, broadcast};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+#[tokio::test(start_paused = true)]
+async fn sessions_in_use_go_on_as_if_nothing_were_wrong() {
+    for trouble in [Trouble::Fails, Trouble::Freezes] {
+        let node = Node::new();
+        let token = node.log_in("alice").await;
+        node.open(&token).await.unwrap();
+        let (loads, begun) = (node.store.count("load"), Instant::now());
+        node.store.all(trouble);
+        for _ in 0..30 {
+            // Longer than activity may go unsaved.
+            node.clock.advance(90 * SECOND);
+            let session = node.open(&token).await.unwrap();
+            assert_eq!(session.identity().unwrap().user, "alice");
+            assert!(node.sessions.still_good(&session, ACTIVE));
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waited");
+        assert_eq!(node.store.count("load"), loads, "nobody asked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_are_not_in_memory_are_neither_opened_nor_forgotten() {
+    for (trouble, error, wait) in [
+        (Trouble::Fails, unavailable(), Duration::ZERO),
+        (Trouble::Freezes, StoreError::Timeout, 2 * SECOND),
+    ] {
+        let node = Node::new();
+        let token = node.log_in("alice").await;
+        node.store.all(trouble);
+        let begun = Instant::now();
+        let refused = node.open(&token).await.unwrap_err();
+        assert_eq!(refused, AuthError::Store(error.clone()));
+        assert_eq!(begun.elapsed(), wait);
+        let made_up = Token::generate().encode().to_string();
+        let refused = node.open(&made_up).await.unwrap_err();
+        assert_eq!(refused, AuthError::Store(error));
+        node.store.all(Trouble::None);
+        node.open(&token).await.unwrap();
+        assert_eq!(node.open(&made_up).await.unwrap_err(), AuthError::Unknown);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_cannot_be_stored_is_no_login() {
+    for (trouble, error) in [
+        (Trouble::Fails, unavailable()),
+        (Trouble::Freezes, StoreError::Timeout),
+    ] {
+        let node = Node::new();
+        node.store.all(trouble);
+        let refused = node.sessions.issue(login("alice")).await.unwrap_err();
+        assert_eq!(refused, error);
+        node.store.all(Trouble::None);
+        assert_eq!(node.sessions.stored().await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_cannot_be_stored_counts_here_at_once_and_is_stored_when_it_can_be() {
+    for trouble in [Trouble::Fails, Trouble::Freezes] {
+        let mut node = Node::new();
+        let token = node.log_in("alice").await;
+        let session = node.open(&token).await.unwrap();
+        let ended = tokio::spawn(session.ended());
+        node.store.all(trouble);
+        let end = node.sessions.end(session.sid(), EndReason::Logout);
+        assert!(end.await.is_err(), "whoever asked is told");
+        ended.await.unwrap();
+        assert_eq!(node.open(&token).await.unwrap_err(), AuthError::Ended);
+        assert!(!node.sessions.still_good(&session, ACTIVE));
+        assert_eq!(node.store.rows().await, 1, "the store does not know yet");
+
+        node.run_upkeep();
+        tokio::time::sleep(20 * SECOND).await;
+        assert_eq!(node.store.rows().await, 1);
+        assert!(node.audit().is_empty(), "it has not been done");
+        node.store.all(Trouble::None);
+        tokio::time::sleep(4 * SECOND).await;
+        assert_eq!(node.store.rows().await, 0);
+        let removed = node.store.count("remove");
+        tokio::time::sleep(60 * SECOND).await;
+        assert_eq!(node.store.count("remove"), removed, "once is enough");
+        assert_eq!(node.audit(), ["logout"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_ended_in_an_outage_does_not_come_back_with_the_store() {
+    let node = Node::new();
+    let token = node.log_in("alice").await;
+    let sid = node.open(&token).await.unwrap().sid();
+    // A process that has the same store, and has never seen the session.
+    let other = Node::over(node.store.clone());
+    other.store.all(Trouble::Fails);
+    let end = other.sessions.end(sid, EndReason::Logout).await;
+    assert_eq!(end, Err(unavailable()));
+    other.store.all(Trouble::None);
+    assert_eq!(other.store.rows().await, 1, "nobody has told it yet");
+    assert_eq!(other.open(&token).await.unwrap_err(), AuthError::Ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_ends_are_owed_a_store_in_trouble_is_asked_once_a_second() {
+    let mut node = Node::new();
+    let mut sids = Vec::new();
+    for _ in 0..300 {
+        sids.push(node.sessions.issue(login("alice")).await.unwrap().sid);
+    }
+    node.store.all(Trouble::Fails);
+    for sid in &sids {
+        assert!(node.sessions.end(*sid, EndReason::Logout).await.is_err());
+    }
+    let before = node.store.count("remove");
+    node.run_upkeep();
+    tokio::time::sleep(10 * SECOND).await;
+    let asked = node.store.count("remove") - before;
+    assert!((5..=11).contains(&asked), "{asked}");
+    node.store.all(Trouble::None);
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(node.store.rows().await, 0);
+    assert_eq!(node.audit().len(), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_is_settled_once_more_when_the_process_stops() {
+    let mut node = Node::new();
+    let token = node.log_in("alice").await;
+    let busy = node.log_in("bob").await;
+    let sid = node.open(&token).await.unwrap().sid();
+    node.clock.advance(90 * SECOND);
+    node.open(&busy).await.unwrap();
+    node.store.set("remove", Trouble::Fails);
+    assert!(node.sessions.end(sid, EndReason::Logout).await.is_err());
+    node.store.all(Trouble::None);
+    let mut touches = node.touches.take().unwrap();
+    node.sessions.settle(&mut touches).await;
+    let rows = node.store.inner.list(None, 10).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].last_seen, node.clock.now(), "activity is saved too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_users_sessions_end_here_though_the_store_cannot_list_them() {
+    let node = Node::new();
+    let (alice, bob) = (node.log_in("alice").await, node.log_in("bob").await);
+    for token in [&alice, &bob] {
+        node.open(token).await.unwrap();
+    }
+    node.store.all(Trouble::Fails);
+    let subject = login("alice").identity.subject;
+    let reason = EndReason::UserChanged;
+    let end = node.sessions.end_all_of(&subject, reason).await;
+    assert_eq!(end, Err(unavailable()));
+    assert_eq!(node.open(&alice).await.unwrap_err(), AuthError::Ended);
+    node.open(&bob).await.unwrap();
+    node.store.all(Trouble::None);
+    assert_eq!(node.sessions.end_all_of(&subject, reason).await, Ok(1));
+    assert_eq!(node.store.rows().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_session_that_cannot_be_removed_keeps_no_other_from_ending() {
+    let node = Node::new();
+    let tokens = [node.log_in("alice").await, node.log_in("alice").await];
+    node.store.set("remove", Trouble::Fails);
+    let subject = login("alice").identity.subject;
+    let end = node.sessions.end_all_of(&subject, EndReason::UserChanged);
+    assert_eq!(end.await, Err(unavailable()));
+    for token in &tokens {
+        assert_eq!(node.open(token).await.unwrap_err(), AuthError::Ended);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_requests_with_one_token_load_it_once() {
+    let node = Node::new();
+    let token = node.log_in("alice").await;
+    let made_up = Token::generate().encode().to_string();
+    for (cookie, expected) in [(token, None), (made_up, Some(AuthError::Unknown))] {
+        let before = node.store.count("load");
+        node.store.set("load", Trouble::Waits);
+        let mut requests = node.open_many(&cookie, 100);
+        node.store.waiting(1).await;
+        node.store.gate.add_permits(1);
+        while let Some(opened) = requests.join_next().await {
+            assert_eq!(opened.unwrap().err(), expected);
+        }
+        assert_eq!(node.store.count("load"), before + 1);
+        node.store.set("load", Trouble::None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_fails_fails_for_all_who_wait_and_is_tried_again() {
+    let node = Node::new();
+    let token = node.log_in("alice").await;
+    node.store.set("load", Trouble::Freezes);
+    let begun = Instant::now();
+    let requests = node.open_many(&token, 100);
+    for opened in requests.join_all().await {
+        assert_eq!(opened.unwrap_err(), AuthError::Store(StoreError::Timeout));
+    }
+    assert_eq!(begun.elapsed(), 2 * SECOND, "nobody waits for two");
+    assert_eq!(node.store.count("load"), 1);
+    node.store.set("load", Trouble::None);
+    node.open(&token).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_the_store_that_was_under_way_does_not_revive_a_session() {
+    for trouble in [Trouble::None, Trouble::Fails] {
+        let node = Node::new();
+        let Issued { sid, cookie } = node.sessions.issue(login("alice")).await.unwrap();
+        let token = token_of(&cookie);
+        node.store.set("load", Trouble::Waits);
+        let mut requests = node.open_many(&token, 10);
+        node.store.waiting(1).await;
+        // The store has said that the session is good; the answer is not here yet.
+        node.store.set("remove", trouble);
+        let end = node.sessions.end(sid, EndReason::Logout).await;
+        assert_eq!(end.is_ok(), trouble == Trouble::None);
+        node.store.gate.add_permits(100);
+        while let Some(opened) = requests.join_next().await {
+            assert_eq!(opened.unwrap().unwrap_err(), AuthError::Ended);
+        }
+        for _ in 0..3 {
+            let refused = node.open(&token).await.unwrap_err();
+            assert!(matches!(refused, AuthError::Ended | AuthError::Unknown));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn activity_that_could_not_be_saved_is_saved_with_the_next() {
+    let mut node = Node::new();
+    let token = node.log_in("alice").await;
+    node.open(&token).await.unwrap();
+    node.run_upkeep();
+    node.store.all(Trouble::Fails);
+    node.clock.advance(90 * SECOND);
+    node.open(&token).await.unwrap();
+    tokio::time::sleep(3 * SECOND).await;
+    assert_eq!(node.store.count("touch"), 1);
+    node.store.all(Trouble::None);
+    node.clock.advance(90 * SECOND);
+    node.open(&token).await.unwrap();
+    tokio::time::sleep(3 * SECOND).await;
+    let rows = node.store.inner.list(None, 10).await.unwrap();
+    assert_eq!(rows[0].last_seen, node.clock.now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_cannot_be_replaced_now_stays_good_and_is_replaced_later() {
+    let node = Node::new();
+    let token = node.log_in("alice").await;
+    node.open(&token).await.unwrap();
+    node.clock.advance(HOUR);
+    node.store.all(Trouble::Fails);
+    for _ in 0..50 {
+        let session = node.open(&token).await.unwrap();
+        assert!(session.renewal().is_none());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        node.store.count("load"),
+        2,
+        "it is not tried with every request"
+    );
+    node.store.all(Trouble::None);
+    tokio::time::sleep(6 * SECOND).await;
+    node.open(&token).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let session = node.open(&token).await.unwrap();
+    let next = token_of(session.renewal().expect("an offer"));
+    assert_eq!(node.open(&next).await.unwrap().sid(), session.sid());
+}
+
+const ACTIVE: Presence = Presence {
+    idle_timeout: None,
+    activity: true,
+};
+
+/// One process's sessions over a store that can be given trouble.
+struct Node {
+    sessions: Arc<Sessions>,
+    store: Arc<Troubled>,
+    clock: Clock,
+    folder: TempDir,
+    log: LineWriter,
+    touches: Option<Touches>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::over(Arc::default())
+    }
+
+    fn over(store: Arc<Troubled>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = LineWriter::open(&Sink::File(folder.path().join("audit.log"))).unwrap();
+        let clock = Clock::fixed(Timestamp::from_millis(1_800_000_000_000));
+        let settings = Settings {
+            idle_timeout: 10 * HOUR,
+            ..Settings::default()
+        };
+        let (sessions, touches) = Sessions::new(Parts {
+            store: store.clone(),
+            keyring: Arc::new(Keyring::new(vec![Secret::new([7; 32])]).unwrap()),
+            settings,
+            clock: clock.clone(),
+            audit: Audit::new(log.clone(), clock.clone()),
+            metrics: Arc::new(Metrics::new()),
+            background: Handle::current(),
+        });
+        Self {
+            sessions,
+            store,
+            clock,
+            folder,
+            log,
+            touches: Some(touches),
+        }
+    }
+
+    async fn log_in(&self, user: &str) -> String {
+        token_of(&self.sessions.issue(login(user)).await.unwrap().cookie)
+    }
+
+    async fn open(&self, token: &str) -> Result<LiveSession, AuthError> {
+        self.sessions.authenticate(token.as_bytes(), ACTIVE).await
+    }
+
+    fn open_many(&self, token: &str, count: usize) -> JoinSet<Result<LiveSession, AuthError>> {
+        let mut requests = JoinSet::new();
+        for _ in 0..count {
+            let (sessions, token) = (self.sessions.clone(), token.to_owned());
+            requests.spawn(async move { sessions.authenticate(token.as_bytes(), ACTIVE).await });
+        }
+        requests
+    }
+
+    fn run_upkeep(&mut self) {
+        let (sessions, touches) = (self.sessions.clone(), self.touches.take());
+        tokio::spawn(async move { sessions.run_upkeep(&mut touches.unwrap()).await });
+    }
+
+    /// Why sessions have ended, as the audit log says.
+    fn audit(&self) -> Vec<String> {
+        self.log.flush();
+        let text = std::fs::read_to_string(self.folder.path().join("audit.log")).unwrap();
+        let events = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter(|line| line["event"] == "session_ended");
+        events
+            .map(|line| line["reason"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+fn login(user: &str) -> Login {
+    Login {
+        identity: Identity {
+            subject: Subject {
+                provider: "local".to_owned(),
+                id: user.to_owned(),
+            },
+            user: user.to_owned(),
+            name: None,
+            email: None,
+            groups: Vec::new(),
+        },
+        amr: vec!["pwd".to_owned()],
+        address: [192, 0, 2, 1].into(),
+        user_agent: None,
+    }
+}
+
+fn token_of(cookie: &http::HeaderValue) -> String {
+    let text = cookie.to_str().unwrap();
+    let pair = text.split(';').next().unwrap();
+    pair.strip_prefix("__Host-sid=").unwrap().to_owned()
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable("as the test wants it".to_owned())
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Trouble {
+    #[default]
+    None,
+    Fails,
+    /// It never answers.
+    Freezes,
+    /// What it answers comes when the gate lets it through.
+    Waits,
+}
+
+/// A store in memory that does what the test wants.
+#[derive(Debug)]
+struct Troubled {
+    inner: Memory,
+    everywhere: Mutex<Trouble>,
+    special: Mutex<HashMap<&'static str, Trouble>>,
+    counts: Mutex<HashMap<&'static str, usize>>,
+    gate: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Default for Troubled {
+    fn default() -> Self {
+        Self {
+            inner: Memory::new(),
+            everywhere: Mutex::default(),
+            special: Mutex::default(),
+            counts: Mutex::default(),
+            gate: Semaphore::new(0),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Troubled {
+    /// From now on, for every operation.
+    fn all(&self, trouble: Trouble) {
+        *self.everywhere.lock() = trouble;
+        self.special.lock().clear();
+    }
+
+    /// From now on, for this operation.
+    fn set(&self, operation: &'static str, trouble: Trouble) {
+        self.special.lock().insert(operation, trouble);
+    }
+
+    fn count(&self, operation: &str) -> usize {
+        self.counts.lock().get(operation).copied().unwrap_or(0)
+    }
+
+    async fn rows(&self) -> usize {
+        self.inner.list(None, 1000).await.unwrap().len()
+    }
+
+    /// Returns once so many operations wait at the gate.
+    async fn waiting(&self, count: usize) {
+        while self.waiting.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+        self.waiting.store(0, Ordering::SeqCst);
+    }
+
+    async fn meet<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        *self.counts.lock().entry(operation).or_default() += 1;
+        let special = self.special.lock().get(operation).copied();
+        let trouble = special.unwrap_or(*self.everywhere.lock());
+        match trouble {
+            Trouble::None => work.await,
+            Trouble::Fails => Err(unavailable()),
+            Trouble::Freezes => std::future::pending().await,
+            Trouble::Waits => {
+                let answer = work.await;
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                self.gate.acquire().await.unwrap().forget();
+                answer
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for Troubled {
+    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<(), StoreError> {
+        self.meet("create", self.inner.create(session, token)).await
+    }
+
+    async fn load(&self, hash: TokenHash) -> Result<Option<Stored>, StoreError> {
+        self.meet("load", self.inner.load(hash)).await
+    }
+
+    async fn update(&self, session: SessionRow) -> Result<Update, StoreError> {
+        self.meet("update", self.inner.update(session)).await
+    }
+
+    async fn touch(&self, seen: Vec<(Sid, Timestamp)>) -> Result<(), StoreError> {
+        self.meet("touch", self.inner.touch(seen)).await
+    }
+
+    async fn rotate(
+        &self,
+        old: TokenHash,
+        next: TokenRow,
+        successor: Successor,
+    ) -> Result<Rotation, StoreError> {
+        self.meet("rotate", self.inner.rotate(old, next, successor))
+            .await
+    }
+
+    async fn confirm(&self, hash: TokenHash, at: Timestamp) -> Result<(), StoreError> {
+        self.meet("confirm", self.inner.confirm(hash, at)).await
+    }
+
+    async fn remove(&self, sid: Sid) -> Result<bool, StoreError> {
+        self.meet("remove", self.inner.remove(sid)).await
+    }
+
+    async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError> {
+        self.meet("list", self.inner.list(after, limit)).await
+    }
+
+    async fn list_by_subject(
+        &self,
+        subject: SubjectTag,
+        after: Option<Sid>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, StoreError> {
+        self.meet("list", self.inner.list_by_subject(subject, after, limit))
+            .await
+    }
+
+    async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.meet("sweep", self.inner.sweep(now, limit)).await
+    }
+
+    fn invalidations(&self) -> Option<broadcast::Receiver<Invalidation>> {
+        None
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.meet("probe", self.inner.probe()).await
+    }
+}
