@@ -15,7 +15,7 @@ use super::visit::{Kind, Visit};
 use crate::edge::ClientAddr;
 use crate::routing::Route;
 use crate::session::LiveSession;
-use crate::upstream::{Patience, RequestBody, Tunnel, UploadLimits, tunnel};
+use crate::upstream::{Patience, RequestBody, Tunnel, UploadLimits, UpstreamError, tunnel};
 
 /// A request that has passed, and what was found out about it.
 #[derive(Debug)]
@@ -122,6 +122,10 @@ impl Visit {
             .send_upgrade(route.upstream, request, patience)
             .await?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if switched && !forward::is_websocket(response.headers()) {
+            let other = "the app changed to another protocol than was asked for".to_owned();
+            return Err(UpstreamError::Exchange(other).into());
+        }
         forward::clean_response(response.headers_mut(), shared);
         if switched {
             let upstream = hyper::upgrade::on(&mut response);

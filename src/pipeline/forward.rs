@@ -102,6 +102,13 @@ pub(super) fn target(uri: &Uri, path: &NormalPath<'_>, route: &Route) -> Option<
     Some(PathAndQuery::try_from(text).map_or(Uri::from_static("/.doorward/invalid"), Uri::from))
 }
 
+/// Whether an app that has changed the protocol says that it is to WebSocket, and to nothing else.
+pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut upgrades = headers.get_all(header::UPGRADE).into_iter();
+    let named = upgrades.next().map(HeaderValue::as_bytes);
+    named.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket")) && upgrades.next().is_none()
+}
+
 /// Takes out of a response what is between us and the app only, and what an app must not say to a browser.
 pub(super) fn clean_response(headers: &mut HeaderMap, shared: &Shared) {
     let has_transfer_encoding = headers.contains_key(header::TRANSFER_ENCODING);

@@ -127,7 +127,9 @@ impl Upload {
             return Poll::Ready(Some(Err(UpstreamError::BodyTooLarge)));
         };
         self.allowed = allowed;
-        if self.incoming.is_end_stream() {
+        // Nobody asks for the end behind trailers, nor behind a declared length: in HTTP/2 it may come apart.
+        let is_last = frame.is_trailers() || self.incoming.size_hint().exact() == Some(0);
+        if is_last || self.incoming.is_end_stream() {
             self.finish();
         } else if let Some((deadline, limit)) = &self.upstream {
             // While the app takes what it is given, its time begins anew.
@@ -216,6 +218,12 @@ impl ResponseBody {
         }
     }
 
+    fn put_back(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.app.put(link);
+        }
+    }
+
     fn stalled(&mut self, cx: &Context<'_>) -> bool {
         let Some(link) = &self.link else { return false };
         if link.deadline.poll_passed(cx) {
@@ -245,6 +253,10 @@ impl Body for ResponseBody {
                 if let Some(link) = &this.link {
                     link.deadline.disarm();
                 }
+                if frame.is_trailers() {
+                    // They are the last, and nobody asks for more.
+                    this.put_back();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -252,9 +264,7 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Err(UpstreamError::Exchange(error.to_string()))))
             }
             Poll::Ready(None) => {
-                if let Some(link) = this.link.take() {
-                    this.app.put(link);
-                }
+                this.put_back();
                 Poll::Ready(None)
             }
             Poll::Pending if this.stalled(cx) => Poll::Ready(Some(Err(UpstreamError::Timeout))),
@@ -274,10 +284,8 @@ impl Body for ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         // A server that knows the length does not ask for the end of a body it has sent whole.
-        if self.incoming.is_end_stream()
-            && let Some(link) = self.link.take()
-        {
-            self.app.put(link);
+        if self.incoming.is_end_stream() {
+            self.put_back();
         }
     }
 }

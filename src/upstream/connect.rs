@@ -10,38 +10,53 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::pool::Place;
 use super::{Address, Target, UpstreamError};
 
-/// A byte stream to an app, of whichever kind.
+/// A byte stream to an app. Wherever it goes, into a tunnel even, it holds on to its place among those that the app
+/// may have.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    kind: Kind,
+    _place: Place,
+}
+
+#[derive(Debug)]
+enum Kind {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
 /// Connects within `limit`, TLS included.
-pub(super) async fn connect(target: &Target, limit: Duration) -> Result<Stream, UpstreamError> {
+pub(super) async fn connect(
+    target: &Target,
+    place: Place,
+    limit: Duration,
+) -> Result<Stream, UpstreamError> {
     match tokio::time::timeout(limit, open(target)).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(kind)) => Ok(Stream {
+            kind,
+            _place: place,
+        }),
         Ok(Err(error)) => Err(UpstreamError::Connect(error.to_string())),
         Err(_) => Err(UpstreamError::Connect(format!("none within {limit:?}"))),
     }
 }
 
-async fn open(target: &Target) -> io::Result<Stream> {
+async fn open(target: &Target) -> io::Result<Kind> {
     let tcp = match &target.address {
-        Address::Unix(path) => return UnixStream::connect(path).await.map(Stream::Unix),
+        Address::Unix(path) => return UnixStream::connect(path).await.map(Kind::Unix),
         Address::Socket(addr) => TcpStream::connect(addr).await?,
         Address::Name { host, port } => TcpStream::connect((host.as_str(), *port)).await?,
     };
     tcp.set_nodelay(true)?;
     match &target.tls {
-        None => Ok(Stream::Tcp(tcp)),
+        None => Ok(Kind::Tcp(tcp)),
         Some(tls) => {
             let connector = TlsConnector::from(tls.config.clone());
             let stream = connector.connect(tls.name.clone(), tcp).await?;
-            Ok(Stream::Tls(Box::new(stream)))
+            Ok(Kind::Tls(Box::new(stream)))
         }
     }
 }
@@ -52,10 +67,10 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -66,10 +81,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -78,34 +93,34 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-            Self::Unix(stream) => stream.is_write_vectored(),
+        match &self.kind {
+            Kind::Tcp(stream) => stream.is_write_vectored(),
+            Kind::Tls(stream) => stream.is_write_vectored(),
+            Kind::Unix(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use super::UpstreamError;
 use super::body::RequestBody;
 use super::connect::Stream;
-use super::pool::Place;
+use crate::clock::TICK;
 use crate::deadline::{Deadline, Tick, Watch};
 
 /// The longest response header section that is read, in bytes.
@@ -38,7 +38,6 @@ pub(super) struct Link {
     watch: Watch,
     /// The request's body has not ended.
     uploading: Option<Arc<AtomicBool>>,
-    _place: Place,
 }
 
 /// Hands a wake-up of the connection to the task that uses it now. The connection keeps this one waker for its life,
@@ -66,11 +65,7 @@ pub(super) struct Failed {
 }
 
 impl Link {
-    pub(super) async fn new(
-        stream: Stream,
-        place: Place,
-        watch: &Watch,
-    ) -> Result<Self, UpstreamError> {
+    pub(super) async fn new(stream: Stream, watch: &Watch) -> Result<Self, UpstreamError> {
         let mut builder = http1::Builder::new();
         builder.max_header_size(MAX_RESPONSE_HEADER);
         let shaken = builder.handshake(TokioIo::new(stream)).await;
@@ -86,7 +81,6 @@ impl Link {
             idle_since: watch.now(),
             watch: watch.clone(),
             uploading: None,
-            _place: place,
         })
     }
 
@@ -122,8 +116,7 @@ impl Link {
 
     /// The request's body is still on its way while the response comes.
     pub(super) fn is_uploading(&self) -> bool {
-        let uploading = self.uploading.as_ref();
-        uploading.is_some_and(|uploading| uploading.load(Ordering::Relaxed))
+        is_under_way(self.uploading.as_deref())
     }
 
     /// It will wait for the next request from now on.
@@ -168,15 +161,36 @@ impl Link {
     /// Lets the connection run in a task of its own, for exchanges that go both ways at once or change protocol.
     pub(super) fn detach(&mut self) {
         // The upload keeps the old deadline; from here on ours is the response's alone.
-        self.deadline = self.deadline.another();
-        if let Some(connection) = self.connection.take() {
-            tokio::spawn(async move {
-                if let Err(error) = connection.with_upgrades().await {
-                    tracing::debug!(%error, "an upstream connection failed");
-                }
-            });
-        }
+        let another = self.deadline.another();
+        let answer = Arc::downgrade(&another);
+        let upload = std::mem::replace(&mut self.deadline, another);
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        let uploading = self.uploading.clone();
+        let mut connection = Box::pin(connection.with_upgrades());
+        tokio::spawn(std::future::poll_fn(move |cx| {
+            let over = connection.as_mut().poll(cx);
+            if let Poll::Ready(Err(error)) = &over {
+                tracing::debug!(%error, "an upstream connection failed");
+            }
+            // An app may answer and then take no more of what it is sent. While its answer comes that has a limit of its
+            // own; afterwards nobody else would notice.
+            let is_stuck = upload.poll_passed(cx) && is_under_way(uploading.as_deref());
+            if over.is_ready() || (is_stuck && answer.strong_count() == 0) {
+                return Poll::Ready(());
+            }
+            if is_stuck {
+                upload.arm(TICK);
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        }));
     }
+}
+
+fn is_under_way(uploading: Option<&AtomicBool>) -> bool {
+    uploading.is_some_and(|uploading| uploading.load(Ordering::Relaxed))
 }
 
 impl fmt::Debug for Link {

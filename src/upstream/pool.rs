@@ -119,8 +119,8 @@ impl Upstreams {
 
     async fn open(&self, app: &App, patience: Patience) -> Result<Link, UpstreamError> {
         let place = Place::take(&app.open, app.target.max_connections)?;
-        let stream = connect(&app.target, patience.connect).await?;
-        Link::new(stream, place, &self.watch).await
+        let stream = connect(&app.target, place, patience.connect).await?;
+        Link::new(stream, &self.watch).await
     }
 }
 

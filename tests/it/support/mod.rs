@@ -8,12 +8,14 @@ mod process;
 mod proxy;
 mod raw;
 mod upstream;
+mod wire;
 
 pub use browser::{Answer, Browser};
 pub use chromium::{Chromium, Demo};
 pub use frames::{END_HEADERS, END_STREAM, Ended, Frames, frame, literal, pseudo};
 pub use kept::Kept;
 pub use process::{Process, doorward};
-pub use proxy::{PASSWORD, Proxy, ProxyBuilder, add_user, proxy};
-pub use raw::Raw;
+pub use proxy::{PASSWORD, Proxy, ProxyBuilder, add_user, proxy, trusted};
+pub use raw::{Raw, client_config};
 pub use upstream::{CUT_OFF, Recorded, Reply, Upstream, upstream};
+pub use wire::{Manual, Wire, collect, eventually, manual, soon, upload};

@@ -38,6 +38,7 @@ pub struct ProxyBuilder {
     workers: usize,
     clock: Option<Clock>,
     store: String,
+    certificates: String,
 }
 
 /// Begins a proxy with one worker, a memory store, and users alice (staff) and bob.
@@ -49,6 +50,7 @@ pub fn proxy() -> ProxyBuilder {
         workers: 1,
         clock: None,
         store: "backend = \"memory\"".to_owned(),
+        certificates: String::new(),
     }
 }
 
@@ -65,6 +67,30 @@ impl ProxyBuilder {
         write!(
             self.routes,
             "[[route]]\nhost = \"{host}\"\npath = \"{path}\"\nupstream = \"{upstream}\"\n{rest}\n"
+        )
+        .unwrap();
+        self
+    }
+
+    /// A route of host `localhost` whose upstream is a table of TOML.
+    #[must_use]
+    pub fn route_to(mut self, path: &str, upstream: &str, rest: &str) -> Self {
+        write!(
+            self.routes,
+            "[[route]]\nhost = \"localhost\"\npath = \"{path}\"\nupstream = {upstream}\n{rest}\n"
+        )
+        .unwrap();
+        self
+    }
+
+    /// One more certificate, beside the first, which is everybody's.
+    #[must_use]
+    pub fn certificate(mut self, cert: &Path, key: &Path) -> Self {
+        write!(
+            self.certificates,
+            ", {{ cert = \"{}\", key = \"{}\" }}",
+            cert.display(),
+            key.display()
         )
         .unwrap();
         self
@@ -143,12 +169,13 @@ impl ProxyBuilder {
         };
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
-             workers = {}\n{}\n[limits]\n{}\n[tls]\ncertificates = [{{ cert = \"site.pem\", key = \"site.key\" }}]\n{}\n\
+             workers = {}\n{}\n[limits]\n{}\n[tls]\ncertificates = [{{ cert = \"site.pem\", key = \"site.key\" }}{}]\n{}\n\
              [session]\nsecrets = [{{ file = \"session.key\" }}]\n{}\n[store]\n{}\n[identity]\n{}\n\
              [[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n{}\n[log]\naudit = \"audit.log\"\n{}\n{}",
             self.workers,
             keys("server"),
             keys("limits"),
+            self.certificates,
             keys("tls"),
             keys("session"),
             self.store,

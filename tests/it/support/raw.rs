@@ -27,6 +27,18 @@ impl Raw {
 
     pub async fn connect_as(addr: SocketAddr, name: &str, alpn: &[&[u8]]) -> Self {
         let tcp = TcpStream::connect(addr).await.unwrap();
+        Self::over(tcp, name, alpn).await
+    }
+
+    /// With a small receive buffer, so that what is read ahead of it shows.
+    pub async fn connect_slow(addr: SocketAddr, alpn: &[&[u8]]) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        socket.set_send_buffer_size(64 * 1024).unwrap();
+        Self::over(socket.connect(addr).await.unwrap(), "localhost", alpn).await
+    }
+
+    async fn over(tcp: TcpStream, name: &str, alpn: &[&[u8]]) -> Self {
         tcp.set_nodelay(true).unwrap();
         let connector = TlsConnector::from(Arc::new(client_config(alpn)));
         let name = ServerName::try_from(name.to_owned()).unwrap();

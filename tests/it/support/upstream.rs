@@ -182,6 +182,11 @@ impl Upstream {
         panic!("connections stay open");
     }
 
+    /// Connections that there are.
+    pub fn open(&self) -> usize {
+        Arc::strong_count(&self.open) - 2
+    }
+
     /// Connections that there ever were.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
