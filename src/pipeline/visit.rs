@@ -151,14 +151,14 @@ impl Visit {
         }
         if is_reserved(path.as_str()) {
             let (host, client) = (&*host, client.ip);
-            let asked = Asked {
+            let question = Asked {
                 uri: &uri,
                 path: &path,
                 host,
                 client,
             };
             // Boxed, as everything that is rare here: what a request carries about is moved about with it.
-            return Box::pin(self.portal((parts, body), &asked, notes)).await;
+            return Box::pin(self.portal((parts, body), &question, notes)).await;
         }
         let routes = shared.routes.host(&host.host).ok_or(Refusal::NotFound)?;
         let route = find_route(routes, &parts.method, &path)?;

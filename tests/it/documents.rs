@@ -107,9 +107,8 @@ fn the_map_leads_to_files_that_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let words = MAP.split('`').skip(1).step_by(2);
     let files = words.filter(|word| {
-        (word.ends_with(".rs") || word.ends_with('/'))
-            && !word.starts_with('/')
-            && *word != "mod.rs"
+        let is_file = Path::new(word).extension().is_some_and(|ext| ext == "rs");
+        (is_file || word.ends_with('/')) && !word.starts_with('/') && *word != "mod.rs"
     });
     let lost: Vec<&str> = files
         .filter(|file| !root.join("src").join(file).exists() && !root.join(file).exists())

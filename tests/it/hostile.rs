@@ -717,9 +717,10 @@ async fn pipelined_requests_are_answered_in_order_and_each_is_judged() {
     for path in paths {
         let (head, content) = raw.response().await;
         let content = String::from_utf8(content).unwrap();
-        match path.contains("admin") {
-            true => assert!(head.starts_with("HTTP/1.1 401 "), "{path}: {head}"),
-            false => assert_eq!(content, format!("GET {path} HTTP/1.1"), "{head}"),
+        if path.contains("admin") {
+            assert!(head.starts_with("HTTP/1.1 401 "), "{path}: {head}");
+        } else {
+            assert_eq!(content, format!("GET {path} HTTP/1.1"), "{head}");
         }
     }
     let lines: Vec<String> = app

@@ -5,8 +5,11 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    clippy::missing_panics_doc,
     reason = "a test that fails is to say so at once"
+)]
+#![expect(
+    clippy::format_collect,
+    reason = "a test builds its bytes where they can be read"
 )]
 #![expect(unreachable_pub, reason = "nothing outside reaches into a test binary")]
 

@@ -1,4 +1,4 @@
-//! WebSockets: who may open one, and that every byte gets through until either side, the session or the clock ends it.
+//! `WebSockets`: who may open one, and that every byte gets through until either side, the session or the clock ends it.
 
 use std::time::Duration;
 

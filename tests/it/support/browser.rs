@@ -176,9 +176,10 @@ impl Browser {
         body: &str,
     ) -> Answer {
         let mut request = Request::builder().method(method);
-        request = match self.http2 {
-            true => request.uri(format!("https://{}{path}", self.authority())),
-            false => request.uri(path).header("host", self.authority()),
+        request = if self.http2 {
+            request.uri(format!("https://{}{path}", self.authority()))
+        } else {
+            request.uri(path).header("host", self.authority())
         };
         let own = self
             .fields
@@ -236,13 +237,14 @@ impl Browser {
             assert_eq!(cookie.secure(), Some(true), "{cookie}");
             assert_eq!(cookie.http_only(), Some(true), "{cookie}");
             assert_eq!(cookie.path(), Some("/"), "{cookie}");
-            let ends = cookie.max_age().is_some_and(|age| age.is_zero());
-            match ends {
-                true => drop(self.jar.remove(cookie.name())),
-                false => drop(
-                    self.jar
-                        .insert(cookie.name().to_owned(), cookie.value().to_owned()),
-                ),
+            let ends = cookie
+                .max_age()
+                .is_some_and(cookie::time::SignedDuration::is_zero);
+            if ends {
+                self.jar.remove(cookie.name());
+            } else {
+                self.jar
+                    .insert(cookie.name().to_owned(), cookie.value().to_owned());
             }
         }
     }

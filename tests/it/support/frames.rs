@@ -23,7 +23,7 @@ pub struct Frames {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ended {
     Status(u16),
-    /// RST_STREAM, with its error code.
+    /// `RST_STREAM`, with its error code.
     Reset(u32),
     /// GOAWAY, with its error code.
     Goaway(u32),

@@ -118,7 +118,7 @@ impl ProxyBuilder {
     /// The default store, which survives.
     #[must_use]
     pub fn embedded(mut self) -> Self {
-        self.store = "backend = \"embedded\"\npath = \"data/sessions.db\"".to_owned();
+        self.store = String::from("backend = \"embedded\"\npath = \"data/sessions.db\"");
         self
     }
 
@@ -241,9 +241,12 @@ impl Proxy {
     /// Stops as SIGTERM would, off the async threads, and leaves the folder to whoever comes next.
     pub async fn stop(mut self) -> (Arc<TempDir>, Clock) {
         let running = self.running.take().unwrap();
-        tokio::task::spawn_blocking(move || running.stop())
-            .await
-            .unwrap();
+        let (done, stopped) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            running.stop();
+            done.send(())
+        });
+        stopped.await.unwrap();
         (self.folder.clone(), self.clock.clone())
     }
 

@@ -93,9 +93,11 @@ impl Raw {
                     let rest = self.read.split_off(at + until.len());
                     return std::mem::replace(&mut self.read, rest);
                 }
-                if self.fill().await == 0 {
-                    panic!("closed after {:?}", String::from_utf8_lossy(&self.read));
-                }
+                assert!(
+                    self.fill().await != 0,
+                    "closed after {:?}",
+                    String::from_utf8_lossy(&self.read)
+                );
             }
         });
         found

@@ -218,9 +218,10 @@ async fn serve(
             .all("content-length")
             .first()
             .map_or(0, |len| len.parse().unwrap());
-        let complete = match chunked {
-            true => take_chunked(&mut stream, &mut read, &mut request.body).await,
-            false => take(&mut stream, &mut read, length, &mut request.body).await,
+        let complete = if chunked {
+            take_chunked(&mut stream, &mut read, &mut request.body).await
+        } else {
+            take(&mut stream, &mut read, length, &mut request.body).await
         };
         if !complete {
             request.body.extend_from_slice(CUT_OFF);
