@@ -1,4 +1,4 @@
-//! The life of one request. Read [`Visit::handle`] first: it is the request, top to bottom.
+//! The life of one request. Read `Visit::answer` in `visit.rs` first: it is the request, top to bottom.
 
 pub mod admit;
 mod body;

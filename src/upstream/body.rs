@@ -51,7 +51,7 @@ impl std::fmt::Debug for Upload {
     }
 }
 
-/// The bounds of an [`Upload`].
+/// The bounds of an upload.
 pub struct UploadLimits {
     pub max_bytes: Option<u64>,
     pub patience: Duration,
