@@ -6,7 +6,7 @@ mod signals;
 mod sockets;
 mod worker;
 
-pub use signals::run_until_signalled;
+pub use signals::Signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,41 +1,64 @@
 //! When to stop: SIGTERM and Ctrl-C drain, a second one does not wait.
 
+use std::time::Duration;
+
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Running;
 
-/// Blocks until a signal asks to stop, then stops.
-pub fn run_until_signalled(running: Running) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.context("cannot wait for signals")?;
-    let mut signals = runtime.block_on(async {
-        let terminate = signal(SignalKind::terminate())?;
-        let interrupt = signal(SignalKind::interrupt())?;
-        Ok::<_, std::io::Error>((terminate, interrupt))
-    })?;
-    runtime.block_on(either(&mut signals));
-    tracing::info!("stopping; once more stops at once");
-    let stopping = std::thread::spawn(move || running.stop());
-    runtime.block_on(async {
-        let stopped = async {
-            while !stopping.is_finished() {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        tokio::select! {
-            () = stopped => {}
-            () = either(&mut signals) => {}
-        }
-    });
-    Ok(())
+/// The signals that ask to stop. From the moment that this is made, none of them kills the process by itself.
+#[derive(Debug)]
+pub struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-type Signals = (tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+impl Signals {
+    /// To be made before anything that is to be stopped in good order.
+    pub fn catch() -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.context("cannot wait for signals")?;
+        let within = runtime.enter();
+        let terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+        drop(within);
+        Ok(Self {
+            runtime,
+            terminate,
+            interrupt,
+        })
+    }
 
-async fn either((terminate, interrupt): &mut Signals) {
+    /// Blocks until one comes, then stops.
+    pub fn run(self, running: Running) {
+        let Self {
+            runtime,
+            mut terminate,
+            mut interrupt,
+        } = self;
+        runtime.block_on(async {
+            either(&mut terminate, &mut interrupt).await;
+            tracing::info!("stopping; once more stops at once");
+            let stopping = std::thread::spawn(move || running.stop());
+            let stopped = async {
+                while !stopping.is_finished() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                () = stopped => {}
+                () = either(&mut terminate, &mut interrupt) => {}
+            }
+        });
+    }
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -95,6 +95,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
 fn serve(file: &Path) -> anyhow::Result<()> {
     let settings = config::load(file, Missing::Refused)?;
     let _diagnostics = telemetry::init(&settings.log.level)?;
+    let signals = app::Signals::catch()?;
     let running = app::start(settings, Clock::system())?;
     for addr in &running.https {
         tracing::info!(%addr, "serving https");
@@ -105,7 +106,8 @@ fn serve(file: &Path) -> anyhow::Result<()> {
     if let Some(addr) = running.admin {
         tracing::info!(%addr, "health and metrics");
     }
-    app::run_until_signalled(running)
+    signals.run(running);
+    Ok(())
 }
 
 fn check(file: &Path) -> anyhow::Result<()> {

@@ -57,6 +57,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let file = write_configuration(options, sample.local_addr()?)?;
     runtime.spawn(legacy_app::serve(sample));
     let settings = config::load(&file, Missing::Refused)?;
+    let signals = app::Signals::catch()?;
     let running = app::start(settings, Clock::system())?;
     let port = running.https.first().map_or(options.port, SocketAddr::port);
     let ca = fs::canonicalize(options.data.join("certs").join("ca.pem"))?;
@@ -68,9 +69,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         },
         options,
     )?;
-    let stopped = app::run_until_signalled(running);
+    signals.run(running);
     runtime.shutdown_background();
-    stopped
+    Ok(())
 }
 
 /// The demo's user. The password is kept beside it, so that a second start shows the same one.

@@ -90,6 +90,7 @@ impl Visit {
         Challenge {
             audience: kind.asker.audience(),
             target,
+            anew: notes.is_idle,
             id,
         }
         .respond()

@@ -68,7 +68,11 @@ impl Visit {
                 self.memo.lock().session = Some(memo);
                 Ok(Some(session))
             }
-            Ok(None) | Err(AuthError::Idle) => Ok(None),
+            Ok(None) => Ok(None),
+            Err(AuthError::Idle) => {
+                notes.is_idle = true;
+                Ok(None)
+            }
             Err(AuthError::Ended | AuthError::Unknown) => {
                 notes.clear_cookie = true;
                 Ok(None)

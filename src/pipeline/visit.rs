@@ -49,6 +49,8 @@ pub(super) struct Notes {
     pub(super) client: Option<IpAddr>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) session: Option<LiveSession>,
+    /// There is a session, which has been idle for longer than this route allows.
+    pub(super) is_idle: bool,
     /// The browser holds a session cookie that is good for nothing.
     pub(super) clear_cookie: bool,
 }

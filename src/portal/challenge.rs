@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use serde_json::json;
 
-use super::login_url;
+use super::{LOGIN_PROMPT, login_url};
 use crate::wire::{Page, RequestId};
 
 /// Who reads the answer.
@@ -82,12 +82,17 @@ pub struct Challenge<'a> {
     pub audience: Audience,
     /// Path and query of what was asked for.
     pub target: &'a str,
+    /// There is a session, but not one that is good enough here: logging in is to be offered all the same.
+    pub anew: bool,
     pub id: RequestId,
 }
 
 impl Challenge<'_> {
     pub fn respond(&self) -> Page {
-        let login_url = login_url(self.target);
+        let mut login_url = login_url(self.target);
+        if self.anew {
+            login_url.push_str(LOGIN_PROMPT);
+        }
         let mut page = match self.audience {
             Audience::Person => redirect(&login_url),
             Audience::Program => unauthorized(&login_url, self.id),
@@ -217,6 +222,7 @@ mod tests {
             Challenge {
                 audience,
                 target: "/a?b=c&d",
+                anew: false,
                 id: ids.next(),
             }
             .respond()

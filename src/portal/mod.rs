@@ -14,6 +14,7 @@ pub use origin::is_same_origin;
 pub use pages::{ErrorView, LoginProblem, LoginView, Pages, SignedInView};
 pub use return_to::ReturnTo;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -62,6 +63,15 @@ pub struct PortalRequest<'a> {
     pub session: Option<&'a LiveSession>,
     /// Whether a route serves this host, at this port.
     pub serves: &'a (dyn Fn(&str, Option<u16>) -> bool + Sync),
+}
+
+impl PortalRequest<'_> {
+    /// The first of this name in the query.
+    fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        let query = self.query.unwrap_or_default().as_bytes();
+        let mut pairs = url::form_urlencoded::parse(query);
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value)
+    }
 }
 
 impl fmt::Debug for PortalRequest<'_> {
@@ -116,6 +126,9 @@ impl Portal {
         [session, self.browser_cookie.as_str().to_owned()]
     }
 }
+
+/// Asks for the login form though there is a session. OpenID Connect Core section 3.1.2.1 has the word.
+const LOGIN_PROMPT: &str = "&prompt=login";
 
 /// The address of an endpoint.
 fn place(name: &str) -> String {

@@ -33,7 +33,8 @@ const MAX_USER_AGENT: usize = 256;
 impl Portal {
     pub(super) fn show_login(&self, request: &PortalRequest<'_>) -> Page {
         let return_to = Self::return_to(request);
-        if let Some(session) = request.session
+        let is_prompted = request.parameter("prompt").as_deref() == Some("login");
+        if let Some(session) = request.session.filter(|_| !is_prompted)
             && let Some(identity) = session.identity()
         {
             return self.pages.signed_in(&SignedInView {
@@ -224,11 +225,9 @@ impl Portal {
     }
 
     fn return_to(request: &PortalRequest<'_>) -> ReturnTo {
-        let query = request.query.unwrap_or_default().as_bytes();
-        let mut pairs = url::form_urlencoded::parse(query);
-        let asked = pairs.find(|(name, _)| name == "return_to");
-        asked
-            .and_then(|(_, place)| ReturnTo::parse(&place, request.serves))
+        request
+            .parameter("return_to")
+            .and_then(|place| ReturnTo::parse(&place, request.serves))
             .unwrap_or_default()
     }
 

@@ -61,10 +61,6 @@ pub enum AuditEvent {
         sid: String,
         address: IpAddr,
     },
-    /// A well-formed token that nobody issued, or that has ended.
-    UnknownToken {
-        address: IpAddr,
-    },
 }
 
 /// The audit log. Cloning is cheap.

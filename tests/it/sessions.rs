@@ -373,6 +373,26 @@ async fn a_route_may_be_stricter_about_idle_sessions_than_the_rest() {
 }
 
 #[tokio::test]
+async fn who_was_idle_for_too_long_for_a_route_logs_in_again_and_gets_there() {
+    let app = app().await;
+    let bank = "access = \"user\"\nidle_timeout = \"5m\"";
+    let proxy = proxy()
+        .app(&app.url())
+        .route("/bank", &app.url(), bank)
+        .start();
+    let mut browser = logged_in(&proxy, "alice").await;
+    let first = browser.token().to_owned();
+    proxy.clock.advance(5 * MINUTE);
+    let form = browser.follow("/bank/account").await;
+    assert_eq!(form.status, 200);
+    assert!(form.text().contains("name=\"password\""), "{}", form.text());
+    let answer = browser.log_in_at("/bank/account", "alice", PASSWORD).await;
+    assert_eq!(answer.header("location"), "/bank/account");
+    assert_eq!(browser.open("/bank/account").await.status, 200);
+    assert_ne!(browser.token(), first);
+}
+
+#[tokio::test]
 async fn a_route_that_polls_keeps_no_session_alive() {
     let app = app().await;
     let proxy = proxy()
