@@ -120,7 +120,8 @@ async fn serve_http2<H: Handle>(
     let paces = streams.clone();
     let service = service_fn(move |request| {
         let (in_flight, pace) = (requests.begin(), paces.begin());
-        let answer = handle.clone().handle(request);
+        // Boxed: the library moves what it is given into a task, by way of several places.
+        let answer = Box::pin(handle.clone().handle(request));
         async move {
             Ok::<_, Infallible>(
                 answer

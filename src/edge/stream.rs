@@ -1,16 +1,16 @@
 //! One HTTP/2 stream's response, let go of where the client takes nothing of it for too long. Flow control can hold it
 //! back without a sign on the socket, where [`activity`](super::activity) does not see it.
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use parking_lot::Mutex;
+use pin_project_lite::pin_project;
 
 use crate::deadline::{Tick, Watch, Watched};
 
@@ -92,30 +92,45 @@ where
 {
     fn execute(&self, stream: F) {
         match self.latest.lock().take() {
-            Some(pace) => drop(tokio::spawn(paced(stream, pace))),
+            Some(pace) => drop(tokio::spawn(Paced {
+                stream,
+                pace,
+                is_watched: false,
+            })),
             None => drop(tokio::spawn(stream)),
         }
     }
 }
 
-/// Drops the stream, which resets it, once its client's time is up.
-async fn paced(stream: impl Future<Output = ()>, pace: Arc<Pace>) {
-    let mut stream = pin!(stream);
-    let mut watched = false;
-    poll_fn(|cx| {
-        if stream.as_mut().poll(cx).is_ready() || pace.passed(pace.watch.now()) {
+pin_project! {
+    /// Drops the stream, which resets it, once its client's time is up. A future by hand: an `async fn` would hold the
+    /// stream twice, and each one is moved into its task.
+    struct Paced<F> {
+        #[pin]
+        stream: F,
+        pace: Arc<Pace>,
+        is_watched: bool,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Paced<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let pace = this.pace;
+        if this.stream.poll(cx).is_ready() || pace.passed(pace.watch.now()) {
             return Poll::Ready(());
         }
         // Most answers are taken at once and need not be watched.
         if pace.is_offered() {
             pace.waker.register(cx.waker());
-            if !std::mem::replace(&mut watched, true) {
-                pace.watch.add(&pace);
+            if !std::mem::replace(this.is_watched, true) {
+                pace.watch.add(pace);
             }
         }
         Poll::Pending
-    })
-    .await;
+    }
 }
 
 #[cfg(test)]

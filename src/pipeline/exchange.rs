@@ -1,6 +1,7 @@
 //! A request that may go on goes on: to its app and back, as HTTP or as a WebSocket.
 
 use http::header::{self, HeaderValue};
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -32,10 +33,27 @@ impl Visit {
     /// Says in the request what only we may say, sends it, and makes the answer fit for the client.
     pub(super) async fn forward(
         &self,
-        request: Request<Incoming>,
+        (parts, body): (&mut Parts, Incoming),
         onward: &Onward<'_>,
     ) -> Result<Response<Body>, Refusal> {
-        let shared = &*self.pipeline.shared;
+        let Onward { route, passed, .. } = *onward;
+        let target = self
+            .pipeline
+            .upstreams
+            .target(route.upstream)
+            .ok_or(Refusal::NotFound)?;
+        self.state(parts, onward);
+        let mut response = if onward.kind.upgrade {
+            let request = Request::from_parts(leave(parts), body);
+            Box::pin(self.upgrade(request, route, passed)).await?
+        } else {
+            self.send((parts, body), route).await?
+        };
+        forward::complete_response(response.headers_mut(), route, target);
+        Ok(response.map(|body| body.within(passed.session())))
+    }
+
+    fn state(&self, parts: &mut Parts, onward: &Onward<'_>) {
         let Onward {
             route,
             path,
@@ -44,12 +62,6 @@ impl Visit {
             kind,
             passed,
         } = *onward;
-        let target = self
-            .pipeline
-            .upstreams
-            .target(route.upstream)
-            .ok_or(Refusal::NotFound)?;
-        let (mut parts, body) = request.into_parts();
         if let Some(uri) = forward::target(&parts.uri, path, route) {
             parts.uri = uri;
         }
@@ -63,47 +75,49 @@ impl Visit {
             wants_trailers: kind.wants_trailers,
             upgrade: kind.upgrade,
         };
-        forward::state(&mut parts, shared, &statement);
-        let request = Request::from_parts(parts, body);
-        let mut response = if kind.upgrade {
-            Box::pin(self.upgrade(request, route, passed)).await?
-        } else {
-            self.send(request, route).await?
-        };
-        forward::complete_response(response.headers_mut(), route, target);
-        Ok(response.map(|body| body.within(passed.session())))
+        forward::state(parts, &self.pipeline.shared, &statement);
     }
 
     async fn send(
         &self,
-        request: Request<Incoming>,
+        (parts, incoming): (&mut Parts, Incoming),
         route: &Route,
     ) -> Result<Response<Body>, Refusal> {
-        let (shared, patience) = (&*self.pipeline.shared, patience(route));
-        let (mut parts, incoming) = request.into_parts();
-        let body = if incoming.is_end_stream() {
-            RequestBody::Empty
-        } else {
-            if !parts.headers.contains_key(header::CONTENT_LENGTH) {
-                // Said in so many words, since the library takes it that a GET has no body and leaves it out.
-                let chunked = HeaderValue::from_static("chunked");
-                parts.headers.insert(header::TRANSFER_ENCODING, chunked);
-            }
-            let limits = UploadLimits {
-                max_bytes: route.max_body,
-                patience: shared.body_patience,
-                trailers: shared.trailers.clone(),
-            };
-            RequestBody::upload(incoming, limits, self.pipeline.upstreams.watch())?
-        };
-        let request = Request::from_parts(parts, body);
-        let mut response = self
-            .pipeline
-            .upstreams
-            .send(route.upstream, request, patience)
+        let upstreams = &self.pipeline.upstreams;
+        let body = self.outgoing(parts, incoming, route)?;
+        let mut response = upstreams
+            .send(
+                route.upstream,
+                Request::from_parts(leave(parts), body),
+                patience(route),
+            )
             .await?;
-        forward::clean_response(response.headers_mut(), shared);
+        forward::clean_response(response.headers_mut(), &self.pipeline.shared);
         Ok(response.map(Body::proxied))
+    }
+
+    fn outgoing(
+        &self,
+        parts: &mut Parts,
+        incoming: Incoming,
+        route: &Route,
+    ) -> Result<RequestBody, Refusal> {
+        let shared = &*self.pipeline.shared;
+        if incoming.is_end_stream() {
+            return Ok(RequestBody::Empty);
+        }
+        if !parts.headers.contains_key(header::CONTENT_LENGTH) {
+            // Said in so many words, since the library takes it that a GET has no body and leaves it out.
+            let chunked = HeaderValue::from_static("chunked");
+            parts.headers.insert(header::TRANSFER_ENCODING, chunked);
+        }
+        let limits = UploadLimits {
+            max_bytes: route.max_body,
+            patience: shared.body_patience,
+            trailers: shared.trailers.clone(),
+        };
+        let upload = RequestBody::upload(incoming, limits, self.pipeline.upstreams.watch());
+        Ok(upload?)
     }
 
     /// Sends a request that asks for a WebSocket. Where the app agrees, bytes go both ways until the session ends.
@@ -155,6 +169,11 @@ impl Visit {
         }
         Ok(response.map(Body::proxied))
     }
+}
+
+/// The request goes on, and leaves an empty one behind.
+fn leave(parts: &mut Parts) -> Parts {
+    std::mem::replace(parts, Request::new(()).into_parts().0)
 }
 
 fn patience(route: &Route) -> Patience {

@@ -33,7 +33,7 @@ pub(super) struct Asked<'a> {
 impl Visit {
     pub(super) async fn portal(
         &self,
-        (mut parts, body): (Parts, Incoming),
+        (parts, body): (&mut Parts, Incoming),
         asked: &Asked<'_>,
         notes: &mut Notes,
     ) -> Result<Response<Body>, Refusal> {

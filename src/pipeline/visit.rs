@@ -67,50 +67,41 @@ pub(super) struct Kind {
 impl Handle for Visit {
     type Body = Body;
 
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let shared = &*self.pipeline.shared;
-        let asker = Asker::of(request.method(), request.headers());
-        let is_head = request.method() == Method::HEAD;
-        let is_http1 = request.version() != Version::HTTP_2;
-        let mut trail = self.begin_trail(&request);
-        let mut notes = Notes {
-            id: trail.as_ref().map(|trail| trail.id),
-            ..Notes::default()
-        };
-        let mut response = match self.answer(request, asker, &mut notes).await {
-            Ok(response) => response,
-            Err(refusal) => {
+    /// Not an `async fn`, which would hold the request twice: what a request carries about is moved about with it.
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
+        let (mut parts, body) = request.into_parts();
+        async move {
+            let asker = Asker::of(&parts.method, &parts.headers);
+            let is_head = parts.method == Method::HEAD;
+            let is_http1 = parts.version != Version::HTTP_2;
+            let mut trail = self.begin_trail(&parts, &body);
+            let mut notes = Notes {
+                id: trail.as_ref().map(|trail| trail.id),
+                ..Notes::default()
+            };
+            let answered = self.answer((&mut parts, body), asker, &mut notes).await;
+            let mut response = answered.unwrap_or_else(|refusal| {
                 let mut page = self.refuse(&refusal, asker, trail.as_deref_mut());
                 if is_http1 && refusal.ends_connection() {
                     let close = HeaderValue::from_static("close");
                     page.headers_mut().insert(header::CONNECTION, close);
                 }
                 page
+            });
+            self.complete(&mut response, &notes);
+            if let Some(trail) = &mut trail {
+                trail.status = response.status().as_u16();
+                trail.route = notes.route;
+                trail.session = notes.session;
             }
-        };
-        self.keep_cookies(&mut response, &notes);
-        if let Some(hsts) = &shared.hsts {
-            let headers = response.headers_mut();
-            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+            if is_head {
+                response = Body::without_content(response);
+            }
+            response.map(|body| body.followed_by(trail))
         }
-        let status = response.status().as_u16();
-        match notes
-            .route
-            .as_ref()
-            .and_then(|route| shared.route_metrics.get(route.number))
-        {
-            Some(metrics) => metrics.count(status),
-            None => shared.metrics.unrouted().count(status),
-        }
-        if let Some(trail) = &mut trail {
-            trail.status = status;
-            trail.route = notes.route;
-            trail.session = notes.session;
-        }
-        if is_head {
-            response = Body::without_content(response);
-        }
-        response.map(|body| body.followed_by(trail))
     }
 }
 
@@ -131,14 +122,13 @@ impl Visit {
     /// The steps of a request, in the only order that is safe. Each either hands on or refuses.
     async fn answer(
         &self,
-        request: Request<Incoming>,
+        (parts, body): (&mut Parts, Incoming),
         asker: Asker,
         notes: &mut Notes,
     ) -> Result<Response<Body>, Refusal> {
         let shared = &*self.pipeline.shared;
-        let (mut parts, body) = request.into_parts();
         let uri = parts.uri.clone();
-        let (host, kind) = match self.admit(&parts, asker, !body.is_end_stream()) {
+        let (host, kind) = match self.admit(parts, asker, !body.is_end_stream()) {
             Err(Refusal::Admit(AdmitError::OptionsStar)) => return Ok(options()),
             admitted => admitted?,
         };
@@ -159,7 +149,7 @@ impl Visit {
                 host,
                 client,
             };
-            // Boxed, as everything that is rare here: what a request carries about is moved about with it.
+            // Boxed, as everything that is rare here.
             return Box::pin(self.portal((parts, body), &question, notes)).await;
         }
         let routes = shared.routes.host(&host.host).ok_or(Refusal::NotFound)?;
@@ -182,8 +172,23 @@ impl Visit {
             kind,
             passed: &passed,
         };
-        self.forward(Request::from_parts(parts, body), &onward)
-            .await
+        self.forward((parts, body), &onward).await
+    }
+
+    /// What every answer says, and what is counted of it.
+    fn complete(&self, response: &mut Response<Body>, notes: &Notes) {
+        let shared = &*self.pipeline.shared;
+        self.keep_cookies(response, notes);
+        if let Some(hsts) = &shared.hsts {
+            let headers = response.headers_mut();
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        let status = response.status().as_u16();
+        let route = notes.route.as_ref();
+        match route.and_then(|route| shared.route_metrics.get(route.number)) {
+            Some(metrics) => metrics.count(status),
+            None => shared.metrics.unrouted().count(status),
+        }
     }
 
     /// Refuses what is ambiguous, and what this connection's certificate is not for.
@@ -310,17 +315,17 @@ impl Visit {
         }
     }
 
-    fn begin_trail(&self, request: &Request<Incoming>) -> Option<Box<Trail>> {
+    fn begin_trail(&self, request: &Parts, body: &Incoming) -> Option<Box<Trail>> {
         let access = &self.pipeline.access;
         if !access.enabled() {
             return None;
         }
-        let headers = request.headers();
-        let host = headers
+        let host = request
+            .headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
         let host = request
-            .uri()
+            .uri
             .authority()
             .map(http::uri::Authority::as_str)
             .or(host);
@@ -329,12 +334,12 @@ impl Visit {
             shared: self.pipeline.shared.clone(),
             began: Instant::now(),
             id: self.pipeline.shared.ids.next(),
-            client: self.client(request.headers()).ip,
-            method: request.method().clone(),
+            client: self.client(&request.headers).ip,
+            method: request.method.clone(),
             host: host.unwrap_or_default().to_owned(),
-            path: request.uri().path().to_owned(),
-            http2: request.version() == Version::HTTP_2,
-            bytes_in: request.body().size_hint().lower(),
+            path: request.uri.path().to_owned(),
+            http2: request.version == Version::HTTP_2,
+            bytes_in: body.size_hint().lower(),
             bytes_out: 0,
             status: 0,
             route: None,

@@ -126,36 +126,39 @@ impl Link {
     }
 
     /// Sends a request and waits for the response's head, at most `limit` from the end of the request.
-    pub(super) async fn exchange(
+    pub(super) fn exchange(
         &mut self,
         request: Request<RequestBody>,
         limit: Duration,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> impl Future<Output = Result<Response<Incoming>, Failed>> + Send {
         self.deadline.arm(limit);
         self.uploading = request.body().under_way();
-        let mut response = std::pin::pin!(self.sender.try_send_request(request));
+        let response = self.sender.try_send_request(request);
         let (forward, waker, deadline) = (&self.forward, &self.waker, &self.deadline);
         let connection = &mut self.connection;
-        std::future::poll_fn(|cx| {
-            forward.0.register(cx.waker());
-            if let Some(open) = connection {
-                let over =
-                    Pin::new(&mut **open).poll_without_shutdown(&mut Context::from_waker(waker));
-                if over.is_ready() {
-                    *connection = None;
+        async move {
+            let mut response = std::pin::pin!(response);
+            std::future::poll_fn(|cx| {
+                forward.0.register(cx.waker());
+                if let Some(open) = connection {
+                    let over = Pin::new(&mut **open)
+                        .poll_without_shutdown(&mut Context::from_waker(waker));
+                    if over.is_ready() {
+                        *connection = None;
+                    }
                 }
-            }
-            match response.as_mut().poll(cx) {
-                Poll::Ready(answer) => Poll::Ready(answer.map_err(failed)),
-                Poll::Pending if deadline.poll_passed(cx) => Poll::Ready(Err(Failed {
-                    error: UpstreamError::Timeout,
-                    unsent: None,
-                    closed_early: false,
-                })),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
+                match response.as_mut().poll(cx) {
+                    Poll::Ready(answer) => Poll::Ready(answer.map_err(failed)),
+                    Poll::Pending if deadline.poll_passed(cx) => Poll::Ready(Err(Failed {
+                        error: UpstreamError::Timeout,
+                        unsent: None,
+                        closed_early: false,
+                    })),
+                    Poll::Pending => Poll::Pending,
+                }
+            })
+            .await
+        }
     }
 
     /// Lets the connection run in a task of its own, for exchanges that go both ways at once or change protocol.

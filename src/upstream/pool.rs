@@ -66,30 +66,36 @@ impl Upstreams {
     /// Sends a request that is ready to go, in origin form, and returns what the app answers. It is sent a second
     /// time only where the app cannot have acted on the first: nothing was written, or the connection was an idle one
     /// that the app had closed and the method is idempotent (RFC 9110 section 9.2.2).
-    pub async fn send(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn would hold the request twice"
+    )]
+    pub fn send(
         &self,
         upstream: usize,
         mut request: Request<RequestBody>,
         patience: Patience,
-    ) -> Result<Response<ResponseBody>, UpstreamError> {
-        let app = self.app(upstream)?;
-        while let Some(mut link) = app.take() {
-            let copy = copy_of(&request, link.idle_since.after(FRESH) < self.watch.now());
+    ) -> impl Future<Output = Result<Response<ResponseBody>, UpstreamError>> + Send {
+        async move {
+            let app = self.app(upstream)?;
+            while let Some(mut link) = app.take() {
+                let copy = copy_of(&request, link.idle_since.after(FRESH) < self.watch.now());
+                request
+                    .body_mut()
+                    .paces(&link.deadline, patience.first_byte);
+                match link.exchange(request, patience.first_byte).await {
+                    Ok(response) => return finish(response, link, app, patience),
+                    Err(failed) => request = resend(failed, copy)?,
+                }
+            }
+            let mut link = Box::pin(self.open(app, patience)).await?;
             request
                 .body_mut()
                 .paces(&link.deadline, patience.first_byte);
             match link.exchange(request, patience.first_byte).await {
-                Ok(response) => return finish(response, link, app, patience),
-                Err(failed) => request = resend(failed, copy)?,
+                Ok(response) => finish(response, link, app, patience),
+                Err(failed) => Err(failed.error),
             }
-        }
-        let mut link = Box::pin(self.open(app, patience)).await?;
-        request
-            .body_mut()
-            .paces(&link.deadline, patience.first_byte);
-        match link.exchange(request, patience.first_byte).await {
-            Ok(response) => finish(response, link, app, patience),
-            Err(failed) => Err(failed.error),
         }
     }
 
@@ -190,7 +196,7 @@ impl Drop for Place {
 }
 
 /// What could be sent again, where that may be needed and is allowed.
-fn copy_of(request: &Request<RequestBody>, needed: bool) -> Option<Request<RequestBody>> {
+fn copy_of(request: &Request<RequestBody>, needed: bool) -> Option<Box<Request<RequestBody>>> {
     let idempotent = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
@@ -200,16 +206,16 @@ fn copy_of(request: &Request<RequestBody>, needed: bool) -> Option<Request<Reque
         copy.method_mut().clone_from(request.method());
         copy.uri_mut().clone_from(request.uri());
         copy.headers_mut().clone_from(request.headers());
-        copy
+        Box::new(copy)
     })
 }
 
 fn resend(
     failed: Failed,
-    copy: Option<Request<RequestBody>>,
+    copy: Option<Box<Request<RequestBody>>>,
 ) -> Result<Request<RequestBody>, UpstreamError> {
     let copy = copy.filter(|_| failed.closed_early);
-    failed.unsent.or(copy).ok_or(failed.error)
+    failed.unsent.or(copy.map(|copy| *copy)).ok_or(failed.error)
 }
 
 fn finish(
