@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -25,7 +26,7 @@ use crate::pipeline::{Pipeline, Shared, Stripped};
 use crate::portal::{Pages, Portal, Provider};
 use crate::routing::RouteTable;
 use crate::secret::Keyring;
-use crate::session::store::{Embedded, Memory, SessionStore};
+use crate::session::store::{Embedded, Memory, SessionStore, StoreError};
 use crate::session::{CookieName, EndReason, Parts, Sessions, Touches};
 use crate::telemetry::{AccessLog, Audit, LineWriter, Metrics};
 use crate::upstream::Upstreams;
@@ -147,12 +148,23 @@ fn open_store(settings: &StoreSettings) -> anyhow::Result<Arc<dyn SessionStore>>
         StoreSettings::Memory => Arc::new(Memory::new()),
         StoreSettings::Embedded { path } => {
             let store = Embedded::open(path);
-            Arc::new(
-                store
-                    .with_context(|| format!("cannot open the session store {}", path.display()))?,
-            )
+            Arc::new(store.map_err(|error| cannot_open(path, &error))?)
         }
     })
+}
+
+/// Damage does not go away by itself, so it is said what to do about it.
+fn cannot_open(path: &Path, error: &StoreError) -> anyhow::Error {
+    let advice = match error {
+        StoreError::Damaged(_) => {
+            "; move it away and start again: everybody logs in anew then, and nothing else is lost"
+        }
+        _ => "",
+    };
+    anyhow::anyhow!(
+        "cannot open the session store {}: {error}{advice}",
+        path.display()
+    )
 }
 
 fn local_users(
@@ -168,6 +180,14 @@ fn local_users(
     let id = provider.id.clone();
     let users = LocalUsers::new(id.clone(), local.clone(), Arc::new(hasher), clock.clone())?;
     Ok(Some((id, Arc::new(users))))
+}
+
+/// Whether the configured files hold certificates and their keys. Nothing is made where there are none.
+pub fn check_certificates(settings: &Settings, clock: &Clock) -> anyhow::Result<()> {
+    match &settings.tls.source {
+        CertificateSource::Files(_) => certificates(settings, clock).map(drop),
+        CertificateSource::LocalAuthority(_) => Ok(()),
+    }
 }
 
 fn certificates(settings: &Settings, clock: &Clock) -> anyhow::Result<Certificates> {

@@ -6,6 +6,7 @@ mod signals;
 mod sockets;
 mod worker;
 
+pub use build::check_certificates;
 pub use signals::Signals;
 
 use std::net::SocketAddr;

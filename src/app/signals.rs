@@ -1,5 +1,7 @@
-//! When to stop: SIGTERM and Ctrl-C drain, a second one does not wait.
+//! When to stop: SIGTERM and Ctrl-C drain, a second one does not wait. SIGHUP is a terminal that closes, and stops too;
+//! a service has no terminal, and whoever sends it one expects anything but an end.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,6 +16,8 @@ pub struct Signals {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    has_terminal: bool,
 }
 
 impl Signals {
@@ -26,11 +30,14 @@ impl Signals {
         let within = runtime.enter();
         let terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+        let hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
         drop(within);
         Ok(Self {
             runtime,
             terminate,
             interrupt,
+            hangup,
+            has_terminal: std::io::stdin().is_terminal(),
         })
     }
 
@@ -40,9 +47,21 @@ impl Signals {
             runtime,
             mut terminate,
             mut interrupt,
+            mut hangup,
+            has_terminal,
         } = self;
         runtime.block_on(async {
-            either(&mut terminate, &mut interrupt).await;
+            loop {
+                tokio::select! {
+                    () = either(&mut terminate, &mut interrupt) => break,
+                    _ = hangup.recv() => {
+                        if has_terminal {
+                            break;
+                        }
+                        tracing::warn!("SIGHUP reloads nothing; a restart reads what has changed");
+                    }
+                }
+            }
             tracing::info!("stopping; once more stops at once");
             let stopping = std::thread::spawn(move || running.stop());
             let stopped = async {

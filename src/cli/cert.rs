@@ -17,6 +17,8 @@ pub struct CertPlan {
     pub key: PathBuf,
     /// Host names, `*.` wildcards and IP addresses; the certificate names all of them.
     pub hosts: Vec<String>,
+    /// Where the hosts are served, for the example of how to ask.
+    pub port: u16,
 }
 
 /// Makes what is missing, keeps what is good, and prints which it was and how to trust the authority.
@@ -47,17 +49,22 @@ fn report(outcome: &Outcome, plan: &CertPlan, authority: &Path) -> String {
     };
     let (cert, key) = (plan.cert.display(), plan.key.display());
     let hosts = plan.hosts.join(", ");
-    let trust = trust(authority, plan.hosts.first());
+    let trust = trust(authority, plan);
     format!(
         "{done}\n  certificate  {cert}\n  key          {key}\n  hosts        {hosts}\n\n{trust}"
     )
 }
 
 /// Word for word what to type; paths stand in quotes since they may hold spaces.
-fn trust(authority: &Path, host: Option<&String>) -> String {
+fn trust(authority: &Path, plan: &CertPlan) -> String {
     let full = std::path::absolute(authority).unwrap_or_else(|_| authority.to_owned());
     let ca = quoted(&full.display().to_string());
-    let host = host.map_or("localhost", |host| host.strip_prefix("*.").unwrap_or(host));
+    let host = plan.hosts.first().map_or("localhost", String::as_str);
+    let host = host.strip_prefix("*.").unwrap_or(host);
+    let port = match plan.port {
+        443 => String::new(),
+        port => format!(":{port}"),
+    };
     format!(
         "Trust its authority on the machines that you test with, and on no others: whoever holds ca.key beside it can\n\
          pass for any site there.\n\
@@ -68,7 +75,7 @@ fn trust(authority: &Path, host: Option<&String>) -> String {
          \x20 Chromium on Linux  certutil -d sql:\"$HOME/.pki/nssdb\" -A -t C,, -n doorward-local -i {ca}\n\
          \x20                    (package libnss3-tools; or Settings, Privacy and security, Manage certificates, Import)\n\
          \x20 Firefox            Settings, Privacy & Security, View Certificates, Authorities, Import\n\
-         \x20 curl               curl --cacert {ca} https://{host}/\n"
+         \x20 curl               curl --cacert {ca} https://{host}{port}/\n"
     )
 }
 
@@ -88,6 +95,7 @@ mod tests {
             cert: folder.join("certs/site.pem"),
             key: folder.join("certs/site.key"),
             hosts: vec!["wiki.example.test".to_owned(), "*.example.test".to_owned()],
+            port: 8443,
         }
     }
 
@@ -135,7 +143,7 @@ mod tests {
             "update-ca-certificates",
             "security add-trusted-cert",
             "Firefox",
-            "https://wiki.example.test/",
+            "https://wiki.example.test:8443/",
         ] {
             assert!(
                 text.contains(expected),

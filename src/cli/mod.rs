@@ -4,6 +4,7 @@ pub mod cert;
 pub mod user;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,11 +17,11 @@ use crate::login::Kind;
 use crate::{app, demo, telemetry};
 
 const EXAMPLES: &str = "Examples:
-  doorward demo                       try it: a sample app, a user and a password, nothing to prepare
-  doorward cert                       a local authority and a certificate for the hosts in config.toml
-  doorward user add alice             a user who may log in (asks for a password)
-  doorward check                      every mistake in config.toml, with its place
-  doorward run --config site.toml     serve";
+  doorward demo                     try it: a sample app, a user, a password
+  doorward cert                     a certificate for the hosts in config.toml
+  doorward user add alice           a user who may log in (asks for a password)
+  doorward check                    every mistake in config.toml, with its place
+  doorward run --config site.toml   serve";
 
 /// A reverse proxy that owns the session: TLS, login and identity in front of apps that have none.
 #[derive(Debug, Parser)]
@@ -112,12 +113,22 @@ fn serve(file: &Path) -> anyhow::Result<()> {
 
 fn check(file: &Path) -> anyhow::Result<()> {
     let settings = config::load(file, Missing::Reported)?;
-    say(&format!(
-        "{}: good, {} routes to {} apps\n",
-        file.display(),
-        settings.routes.len(),
-        settings.upstreams.len(),
-    ))
+    app::check_certificates(&settings, &Clock::system())?;
+    let routes = counted(settings.routes.len(), "route");
+    let apps = counted(settings.upstreams.len(), "app");
+    say(&format!("{}: good, {routes} to {apps}\n", file.display()))?;
+    match users_file(&settings) {
+        Ok(users) if !users.exists() => say(&format!(
+            "{} is not there yet: nobody can log in before `doorward user add NAME`\n",
+            users.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 fn make_certificate(file: &Path) -> anyhow::Result<()> {
@@ -147,6 +158,7 @@ fn make_certificate(file: &Path) -> anyhow::Result<()> {
         cert,
         key,
         hosts: settings.hosts(),
+        port: settings.listen.first().map_or(443, SocketAddr::port),
     })
 }
 

@@ -58,7 +58,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     runtime.spawn(legacy_app::serve(sample));
     let settings = config::load(&file, Missing::Refused)?;
     let signals = app::Signals::catch()?;
-    let running = app::start(settings, Clock::system())?;
+    let running = app::start(settings, Clock::system());
+    let running = running.context("the demo cannot start; --port takes another port")?;
     let port = running.https.first().map_or(options.port, SocketAddr::port);
     let ca = fs::canonicalize(options.data.join("certs").join("ca.pem"))?;
     print(

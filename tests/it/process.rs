@@ -77,6 +77,20 @@ async fn a_second_signal_does_not_wait() {
 }
 
 #[tokio::test]
+async fn a_hangup_does_not_end_a_service() {
+    let app = app().await;
+    let folder = proxy().app(&app.url()).prepare();
+    let mut process = Process::start(folder.path(), RUN);
+    let mut browser = process.browser().await;
+    process.signal("HUP");
+    process.said("SIGHUP reloads nothing").await;
+    browser.log_in("alice").await;
+    process.signal("TERM");
+    let status = process.end().await;
+    assert_eq!(status.code(), Some(0), "{}", process.words());
+}
+
+#[tokio::test]
 async fn logins_and_logouts_that_were_answered_survive_kill_9() {
     const ROUNDS: usize = 8;
     const BROWSERS: usize = 4;
@@ -129,7 +143,7 @@ fn exit_codes_tell_what_went_wrong() {
     let check = &["check", "--config", "doorward.toml"];
     let (code, out, err) = run(check);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
-    assert_eq!(out, "doorward.toml: good, 1 routes to 1 apps\n");
+    assert_eq!(out, "doorward.toml: good, 1 route to 1 app\n");
     let (code, out, _) = run(&["--version"]);
     let version = concat!("doorward ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!((code, out.as_str()), (Some(0), version));
@@ -174,6 +188,34 @@ async fn what_another_process_holds_is_told() {
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains(&format!("cannot listen on {addr}")), "{err}");
     assert!(process.is_running());
+}
+
+#[test]
+fn the_check_finds_a_key_that_belongs_to_another_certificate() {
+    let folder = proxy().app("http://127.0.0.1:9").prepare();
+    let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    std::fs::write(folder.path().join("site.key"), other).unwrap();
+    let output = doorward(folder.path(), &["check", "--config", "doorward.toml"], "");
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("site.key"), "{err}");
+}
+
+#[test]
+fn a_damaged_session_file_stops_the_start_and_it_is_said_what_to_do() {
+    let folder = proxy().app("http://127.0.0.1:9").embedded().prepare();
+    let store = folder.path().join("data").join("sessions.db");
+    std::fs::create_dir_all(store.parent().unwrap()).unwrap();
+    std::fs::write(&store, "something else\n").unwrap();
+    let output = doorward(folder.path(), RUN, "");
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(
+        err.contains("sessions.db") && err.contains("move it away"),
+        "{err}"
+    );
+    let kept = std::fs::read_to_string(&store).unwrap();
+    assert_eq!(kept, "something else\n", "it is left as it was");
 }
 
 #[tokio::test]

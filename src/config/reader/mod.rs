@@ -108,7 +108,11 @@ impl<'a> Section<'a> {
             }
             _ => String::new(),
         };
-        let message = format!("{message}{section}");
+        self.about(key, format!("{message}{section}"))
+    }
+
+    /// A complaint about what stands in for `key`, which is not there. It is dropped where a slip of the pen explains it.
+    pub(super) fn about(&self, key: &str, message: String) -> Complaint<'a> {
         Complaint::new(self.report, (self.place(), self.path(key)), message).for_want_of_it()
     }
 

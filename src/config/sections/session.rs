@@ -34,7 +34,10 @@ impl KeyPlace<'_> {
     }
 
     pub(super) fn report(&self, message: &str, help: &str) {
-        self.0.missing("secrets", message).help(help).push();
+        self.0
+            .about("secrets", message.to_owned())
+            .help(help)
+            .push();
     }
 }
 

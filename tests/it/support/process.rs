@@ -116,7 +116,7 @@ impl Process {
         }
     }
 
-    /// `TERM` or `INT`.
+    /// `TERM`, `INT` or `HUP`.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status();
