@@ -49,7 +49,7 @@ impl Visit {
         } else {
             self.send((parts, body), route).await?
         };
-        forward::complete_response(response.headers_mut(), route, target);
+        forward::complete_response(response.headers_mut(), route, target, onward.host);
         Ok(response.map(|body| body.within(passed.session())))
     }
 

@@ -55,11 +55,8 @@ pub(super) fn state(request: &mut Parts, shared: &Shared, statement: &Statement<
     if shared.forwarding != Forwarding::XForwarded {
         headers.insert(header::FORWARDED, statement.forwarded.clone());
     }
-    let host = statement.route.send_host.as_ref();
-    headers.insert(
-        header::HOST,
-        host.unwrap_or(&statement.host.x_forwarded_host).clone(),
-    );
+    let host = told_host(statement.route, statement.host);
+    headers.insert(header::HOST, host.clone());
     if statement.upgrade {
         headers.insert(header::UPGRADE, WEBSOCKET);
         headers.insert(header::CONNECTION, UPGRADE);
@@ -178,15 +175,26 @@ fn drop_our_cookies(headers: &mut HeaderMap, names: &[String]) {
     }
 }
 
-/// Completes a cleaned response.
-pub(super) fn complete_response(headers: &mut HeaderMap, route: &Route, target: &Target) {
+/// The Host that the app is told.
+fn told_host<'a>(route: &'a Route, host: &'a HostMemo) -> &'a HeaderValue {
+    route.send_host.as_ref().unwrap_or(&host.x_forwarded_host)
+}
+
+/// Completes a cleaned response to what was asked of `host`.
+pub(super) fn complete_response(
+    headers: &mut HeaderMap,
+    route: &Route,
+    target: &Target,
+    host: &HostMemo,
+) {
     if let Some(location) = headers.get(header::LOCATION) {
         let prefix = Prefix {
             stripped: route.strip_prefix.as_deref(),
             added: route.add_prefix.as_deref(),
         };
         let text = location.to_str().ok();
-        let rewritten = text.and_then(|text| rewrite_location(text, target, prefix));
+        let sent = told_host(route, host).to_str().unwrap_or_default();
+        let rewritten = text.and_then(|text| rewrite_location(text, target, sent, prefix));
         if let Some(rewritten) = rewritten.and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(header::LOCATION, rewritten);
         }

@@ -121,7 +121,7 @@ impl Visit {
     pub(super) fn refuse(
         &self,
         refusal: &Refusal,
-        asker: Asker,
+        (asker, route): (Asker, Option<&Route>),
         trail: Option<&mut Trail>,
     ) -> Response<Body> {
         let shared = &*self.pipeline.shared;
@@ -138,7 +138,11 @@ impl Visit {
             }
         }
         if refusal.status().is_server_error() {
-            tracing::warn!(request = %id, error = %refusal, "a request got no answer");
+            let upstreams = &self.pipeline.upstreams;
+            let app = route.and_then(|route| upstreams.target(route.upstream));
+            let app = app.map(|target| target.url.as_str());
+            let route = route.map(|route| route.id.as_str());
+            tracing::warn!(request = %id, route, app, error = %refusal, "a request got no answer");
         } else {
             tracing::debug!(request = %id, error = %refusal, "a request was refused");
         }

@@ -84,7 +84,8 @@ impl Handle for Visit {
             };
             let answered = self.answer((&mut parts, body), asker, &mut notes).await;
             let mut response = answered.unwrap_or_else(|refusal| {
-                let mut page = self.refuse(&refusal, asker, trail.as_deref_mut());
+                let of = (asker, notes.route.as_deref());
+                let mut page = self.refuse(&refusal, of, trail.as_deref_mut());
                 if is_http1 && refusal.ends_connection() {
                     let close = HeaderValue::from_static("close");
                     page.headers_mut().insert(header::CONNECTION, close);

@@ -4,12 +4,16 @@ use super::Target;
 
 /// A `Location` that points at the app's own address becomes a path on the host that the client asked (and, where
 /// the route took a prefix off, that prefix is put back). Anything else is left as it is: `None`.
-pub fn rewrite_location(location: &str, target: &Target, prefix: Prefix<'_>) -> Option<String> {
-    let own = location
-        .strip_prefix("http://")
-        .or_else(|| location.strip_prefix("https://"))
-        .and_then(|rest| strip_ignoring_case(rest, &target.authority))
-        .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']));
+///
+/// `sent` is the Host that the app was told. Apps that do not know of the proxy make an address of it, with `http`
+/// in front or with the port that they listen on.
+pub fn rewrite_location(
+    location: &str,
+    target: &Target,
+    sent: &str,
+    prefix: Prefix<'_>,
+) -> Option<String> {
+    let own = own_path(location, target, sent);
     let path = match own {
         Some("") => "/",
         Some(rest) => rest,
@@ -39,9 +43,37 @@ pub struct Prefix<'a> {
     pub added: Option<&'a str>,
 }
 
-fn strip_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    let (head, rest) = text.split_at_checked(prefix.len())?;
-    head.eq_ignore_ascii_case(prefix).then_some(rest)
+/// What follows the app's own address in `location`.
+fn own_path<'a>(location: &'a str, target: &Target, sent: &str) -> Option<&'a str> {
+    let (scheme, rest) = location.split_once("://")?;
+    let is_tls = match scheme {
+        "http" => false,
+        "https" => true,
+        _ => return None,
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end)?;
+    let is = |own: &str| authority.eq_ignore_ascii_case(own);
+    let told_of = is(sent);
+    let at_its_port = is_tls == target.tls.is_some() && is(&at_port_of(&target.authority, sent));
+    // `https` and what was asked for is the address that the client knows: there is nothing to repair.
+    (is(&target.authority) || (told_of && !is_tls) || (at_its_port && !told_of)).then_some(path)
+}
+
+/// The host of `sent` with the port of `authority`.
+fn at_port_of(authority: &str, sent: &str) -> String {
+    let host = split_port(sent).0;
+    match split_port(authority).1 {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),
+        _ => (authority, None),
+    }
 }
 
 #[cfg(test)]
@@ -50,6 +82,10 @@ mod tests {
     use crate::upstream::Address;
 
     fn rewritten(location: &str, stripped: Option<&str>, added: Option<&str>) -> Option<String> {
+        rewritten_for("wiki.example:8443", location, Prefix { stripped, added })
+    }
+
+    fn rewritten_for(sent: &str, location: &str, prefix: Prefix<'_>) -> Option<String> {
         let target = Target {
             url: "http://app.internal:3000".into(),
             address: Address::Socket(([127, 0, 0, 1], 3000).into()),
@@ -58,7 +94,7 @@ mod tests {
             max_idle: 1,
             max_connections: 1,
         };
-        rewrite_location(location, &target, Prefix { stripped, added })
+        rewrite_location(location, &target, sent, prefix)
     }
 
     #[test]
@@ -76,6 +112,37 @@ mod tests {
         assert_eq!(plain("https://elsewhere.example/x"), None);
         assert_eq!(plain("/x"), None, "nothing to change");
         assert_eq!(plain("relative"), None);
+    }
+
+    #[test]
+    fn what_an_app_makes_of_the_host_it_was_told_becomes_a_path() {
+        let plain = |location| rewritten(location, None, None);
+        let own = [
+            "http://wiki.example:3000/sub/", // nginx, for a folder without its slash
+            "http://WIKI.example:8443/sub/", // one that does not know of https
+        ];
+        for location in own {
+            assert_eq!(plain(location).as_deref(), Some("/sub/"), "{location}");
+        }
+        let others = [
+            "https://wiki.example:8443/sub/",
+            "https://wiki.example:3000/sub/",
+            "http://wiki.example/sub/",
+            "http://wiki.example:30001/sub/",
+            "http://wiki.example:3000@evil.example/",
+            "http://user@wiki.example:3000/",
+        ];
+        for location in others {
+            assert_eq!(plain(location), None, "{location}");
+        }
+        let v6 = |location| rewritten_for("[::1]", location, Prefix::default());
+        assert_eq!(v6("http://[::1]:3000/a").as_deref(), Some("/a"));
+        assert_eq!(v6("http://[::1]/a").as_deref(), Some("/a"));
+        assert_eq!(
+            rewritten("http://wiki.example:3000/a", Some("/wiki"), None).as_deref(),
+            Some("/wiki/a")
+        );
+        assert_eq!(plain("http://wiki.example:3000//evil.example/x"), None);
     }
 
     #[test]

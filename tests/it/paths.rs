@@ -580,7 +580,14 @@ async fn redirects_of_the_app_lead_to_the_address_that_the_client_knows() {
     let app = upstream(|request| {
         let to = request.line().split(['=', ' ']).nth(2).unwrap_or_default();
         let own = request.one("x-own").to_owned();
-        let to = to.replace("OWN", &own);
+        let port = own.rsplit(':').next().unwrap_or_default();
+        let told = request.one("host");
+        let name = told.split(':').next().unwrap_or_default();
+        let to = to
+            .replace("OWN", &own)
+            .replace("PORT", port)
+            .replace("TOLD", told)
+            .replace("NAME", name);
         Reply::with(302, &format!("location: {to}\r\n"), "")
     })
     .await;
@@ -604,6 +611,9 @@ async fn redirects_of_the_app_lead_to_the_address_that_the_client_knows() {
         ("/plain", "http://OWN/x", "/x"),
         ("/plain", "https://OWN/x", "/x"),
         ("/plain", "http://OWN", "/"),
+        ("/plain", "http://TOLD/x/", "/x/"),
+        ("/plain", "http://NAME:PORT/x/", "/x/"),
+        ("/strip", "http://NAME:PORT/x/", "/strip/x/"),
         ("/plain", "/x", "/x"),
         ("/plain", "x", "x"),
         (
