@@ -127,7 +127,7 @@ impl Portal {
     }
 }
 
-/// Asks for the login form though there is a session. OpenID Connect Core section 3.1.2.1 has the word.
+/// Asks for the login form though there is a session. OIDC Core section 3.1.2.1 has the word.
 const LOGIN_PROMPT: &str = "&prompt=login";
 
 /// The address of an endpoint.
