@@ -4,7 +4,6 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::Refusal;
 use super::body::Body;
@@ -17,6 +16,7 @@ use crate::edge::ClientAddr;
 use crate::routing::Route;
 use crate::session::LiveSession;
 use crate::upstream::{Patience, RequestBody, Tunnel, UploadLimits, UpstreamError, tunnel};
+use crate::wire::ClientBody;
 
 /// A request that has passed, and what was found out about it.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Visit {
     /// Says in the request what only we may say, sends it, and makes the answer fit for the client.
     pub(super) async fn forward(
         &self,
-        (parts, body): (&mut Parts, Incoming),
+        (parts, body): (&mut Parts, ClientBody),
         onward: &Onward<'_>,
     ) -> Result<Response<Body>, Refusal> {
         let Onward { route, passed, .. } = *onward;
@@ -80,7 +80,7 @@ impl Visit {
 
     async fn send(
         &self,
-        (parts, incoming): (&mut Parts, Incoming),
+        (parts, incoming): (&mut Parts, ClientBody),
         route: &Route,
     ) -> Result<Response<Body>, Refusal> {
         let upstreams = &self.pipeline.upstreams;
@@ -99,7 +99,7 @@ impl Visit {
     fn outgoing(
         &self,
         parts: &mut Parts,
-        incoming: Incoming,
+        incoming: ClientBody,
         route: &Route,
     ) -> Result<RequestBody, Refusal> {
         let shared = &*self.pipeline.shared;
@@ -123,7 +123,7 @@ impl Visit {
     /// Sends a request that asks for a WebSocket. Where the app agrees, bytes go both ways until the session ends.
     async fn upgrade(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<ClientBody>,
         route: &Route,
         passed: &Passed,
     ) -> Result<Response<Body>, Refusal> {

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::header;
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 
 use super::Refusal;
 use super::body::Body;
@@ -20,7 +19,7 @@ use crate::routing::Route;
 use crate::session::Presence;
 use crate::telemetry::{AuditEvent, UpstreamFailure};
 use crate::upstream::UpstreamError;
-use crate::wire::{RESERVED_PREFIX, RequestId};
+use crate::wire::{ClientBody, RESERVED_PREFIX, RequestId};
 
 /// A request to one of our own places.
 pub(super) struct Asked<'a> {
@@ -33,7 +32,7 @@ pub(super) struct Asked<'a> {
 impl Visit {
     pub(super) async fn portal(
         &self,
-        (parts, body): (&mut Parts, Incoming),
+        (parts, body): (&mut Parts, ClientBody),
         asked: &Asked<'_>,
         notes: &mut Notes,
     ) -> Result<Response<Body>, Refusal> {

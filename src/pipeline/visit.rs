@@ -27,7 +27,7 @@ use crate::portal::{Asker, PortalError, is_same_origin};
 use crate::routing::{Access, HostRoutes, NoRoute, Route};
 use crate::session::LiveSession;
 use crate::telemetry::AuditEvent;
-use crate::wire::{RESERVED_PREFIX, RequestId};
+use crate::wire::{ClientBody, RESERVED_PREFIX, RequestId};
 
 /// One client connection, as the pipeline sees it.
 #[derive(Debug)]
@@ -73,6 +73,7 @@ impl Handle for Visit {
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + Send + 'static {
         let (mut parts, body) = request.into_parts();
+        let body = ClientBody::new(body);
         async move {
             let asker = Asker::of(&parts.method, &parts.headers);
             let is_head = parts.method == Method::HEAD;
@@ -123,7 +124,7 @@ impl Visit {
     /// The steps of a request, in the only order that is safe. Each either hands on or refuses.
     async fn answer(
         &self,
-        (parts, body): (&mut Parts, Incoming),
+        (parts, body): (&mut Parts, ClientBody),
         asker: Asker,
         notes: &mut Notes,
     ) -> Result<Response<Body>, Refusal> {
@@ -316,7 +317,7 @@ impl Visit {
         }
     }
 
-    fn begin_trail(&self, request: &Parts, body: &Incoming) -> Option<Box<Trail>> {
+    fn begin_trail(&self, request: &Parts, body: &ClientBody) -> Option<Box<Trail>> {
         let access = &self.pipeline.access;
         if !access.enabled() {
             return None;

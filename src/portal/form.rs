@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use zeroize::Zeroizing;
 
 use super::PortalError;
+use crate::wire::ClientBody;
 
 const MAX_BYTES: usize = 16 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Fields by name. Values are wiped when dropped: one of them may be a password.
 pub(super) type Form = HashMap<String, Zeroizing<String>>;
 
-pub(super) async fn read(body: Incoming) -> Result<Form, PortalError> {
+pub(super) async fn read(body: ClientBody) -> Result<Form, PortalError> {
     let whole = Limited::new(body, MAX_BYTES).collect();
     let whole = tokio::time::timeout(PATIENCE, whole).await;
     let whole = whole.map_err(|_| PortalError::Body("it did not come in time".to_owned()))?;

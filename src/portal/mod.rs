@@ -20,13 +20,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
-use hyper::body::Incoming;
 
 use crate::login::LoginMethod;
 use crate::secret::Keyring;
 use crate::session::{CookieName, LiveSession, Sessions};
 use crate::telemetry::{Audit, Metrics};
-use crate::wire::{Page, RESERVED_PREFIX};
+use crate::wire::{ClientBody, Page, RESERVED_PREFIX};
 
 /// Everything that the endpoints need, shared by all workers.
 #[derive(Debug)]
@@ -103,7 +102,7 @@ impl Portal {
     pub async fn handle(
         &self,
         request: &PortalRequest<'_>,
-        body: Incoming,
+        body: ClientBody,
     ) -> Result<Page, PortalError> {
         let is_read = matches!(*request.method, Method::GET | Method::HEAD);
         match (request.place, is_read, request.method == Method::POST) {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::{SET_COOKIE, USER_AGENT};
-use hyper::body::Incoming;
 
 use super::challenge::redirect;
 use super::pages::{LoginProblem, LoginView, SignedInView};
@@ -16,7 +15,7 @@ use crate::login::{Browser, Credentials, Opening, PendingLogin, Refusal, Step};
 use crate::secret::Secret;
 use crate::session::{EndReason, Found, Login};
 use crate::telemetry::{AuditEvent, LoginOutcome};
-use crate::wire::Page;
+use crate::wire::{ClientBody, Page};
 
 /// How long a login form may lie open.
 const FORM_MAX_AGE: Duration = Duration::from_hours(1);
@@ -51,7 +50,7 @@ impl Portal {
     pub(super) async fn log_in(
         &self,
         request: &PortalRequest<'_>,
-        body: Incoming,
+        body: ClientBody,
     ) -> Result<Page, PortalError> {
         self.demand_same_origin(request)?;
         let Some(provider) = &self.provider else {

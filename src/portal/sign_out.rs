@@ -4,12 +4,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use http::header::SET_COOKIE;
-use hyper::body::Incoming;
 
 use super::{Portal, PortalError, PortalRequest, form, login_url, place};
 use crate::secret::{Keyring, Purpose};
 use crate::session::{EndReason, LiveSession};
-use crate::wire::Page;
+use crate::wire::{ClientBody, Page};
 
 impl Portal {
     pub(super) fn show_logout(&self, request: &PortalRequest<'_>) -> Page {
@@ -28,7 +27,7 @@ impl Portal {
     pub(super) async fn log_out(
         &self,
         request: &PortalRequest<'_>,
-        body: Incoming,
+        body: ClientBody,
     ) -> Result<Page, PortalError> {
         self.demand_same_origin(request)?;
         if let Some(session) = request.session {

@@ -16,6 +16,7 @@ use super::UpstreamError;
 use super::link::Link;
 use super::pool::App;
 use crate::deadline::{Deadline, Watch};
+use crate::wire::ClientBody;
 
 /// Removes what trailers must not carry.
 pub type TrailerFilter = Arc<dyn Fn(&mut HeaderMap) + Send + Sync>;
@@ -30,7 +31,7 @@ pub enum RequestBody {
 
 /// A body that is read from the client as fast as the app takes it.
 pub struct Upload {
-    incoming: Incoming,
+    incoming: ClientBody,
     /// Bytes that may still come.
     allowed: u64,
     /// How long the client may send nothing.
@@ -69,7 +70,7 @@ impl std::fmt::Debug for UploadLimits {
 impl RequestBody {
     /// A body of a declared length over the limit is refused before a byte of it is read.
     pub fn upload(
-        incoming: Incoming,
+        incoming: ClientBody,
         limits: UploadLimits,
         watch: &Watch,
     ) -> Result<Self, UpstreamError> {
@@ -148,6 +149,7 @@ impl Upload {
     /// The client has nothing for us now: its time runs, the app's does not.
     fn wait(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         if self.client.poll_passed(cx) {
+            self.incoming.give_up();
             let stalled = format!("nothing came for {:?}", self.patience);
             return Poll::Ready(Some(Err(UpstreamError::ClientBody(stalled))));
         }

@@ -518,6 +518,37 @@ async fn an_answer_that_comes_before_the_upload_ends_is_delivered() {
 }
 
 #[tokio::test]
+async fn who_sends_a_whole_upload_before_listening_hears_why_it_was_refused() {
+    const LEN: usize = 8 * 1024 * 1024;
+    let app = upstream(|_| Reply::ok("read")).await;
+    let proxy = proxy()
+        .app(&app.url())
+        .route("/public", &app.url(), PUBLIC)
+        .route(
+            "/small",
+            &app.url(),
+            "access = \"public\"\nmax_body = \"1KiB\"",
+        )
+        .start();
+    for (path, status) in [("/", 401), ("/nowhere/..", 401), ("/small", 413)] {
+        let mut client = proxy.wire().await;
+        let head = format!("host: localhost\r\ncontent-length: {LEN}\r\n\r\n");
+        client.send(format!("POST {path} HTTP/1.1\r\n{head}")).await;
+        assert_eq!(client.stuff(&[b'x'; 65_536], LEN).await, LEN, "{path}");
+        let head = client.head().await;
+        let answer = format!("HTTP/1.1 {status} ");
+        assert!(head.starts_with(&answer), "{path}: {head}");
+    }
+    let mut client = proxy.wire().await;
+    let head = "POST /small HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+    client.send(head).await;
+    let chunk = [b"10000\r\n".as_slice(), &[b'x'; 65_536], b"\r\n"].concat();
+    assert_eq!(client.stuff(&chunk, LEN).await, LEN);
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
+}
+
+#[tokio::test]
 async fn an_app_that_has_answered_and_stops_reading_does_not_keep_its_connection() {
     let app = manual();
     let table = format!("{{ url = \"{}\", max_connections = 1 }}", app.url());

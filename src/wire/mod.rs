@@ -1,5 +1,9 @@
 //! HTTP types that several areas share, and nothing else.
 
+mod client_body;
+
+pub use client_body::ClientBody;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
