@@ -24,6 +24,7 @@ fn route(host: &str, path: &str) -> Route {
         upstream: 0,
         allow: BTreeSet::new(),
         idle_timeout: None,
+        max_auth_age: None,
         activity: true,
         strip_prefix: None,
         add_prefix: None,

@@ -56,6 +56,8 @@ fn login(number: usize) -> Login {
         amr: vec!["pwd".into()],
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         user_agent: None,
+        remember: false,
+        replaces: None,
     }
 }
 

@@ -1,14 +1,19 @@
 //! Who may pass: a pure decision from a route's rule and a session. Only what it returns lets a request go on.
 
-use crate::routing::Access;
-use crate::session::LiveSession;
+use crate::clock::Timestamp;
+use crate::identity::Identity;
+use crate::routing::{Access, Route};
+use crate::session::{LiveSession, is_proof_too_old};
 
 /// What is to become of a request.
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// Logged in, but not as somebody whom the route is for.
     Denied,
-    NeedsLogin,
+    /// `anew`: there is a login, but it is too old for the route.
+    NeedsLogin {
+        anew: bool,
+    },
     Pass(Passed),
 }
 
@@ -23,18 +28,28 @@ impl Passed {
     }
 }
 
-pub fn decide(access: &Access, session: Option<LiveSession>) -> Decision {
+pub fn decide(route: &Route, session: Option<LiveSession>, now: Timestamp) -> Decision {
     let identity = session.as_ref().and_then(LiveSession::identity);
+    let too_old = |session: &LiveSession| {
+        is_proof_too_old(session.private().auth_time, route.max_auth_age, now)
+    };
+    // Whom the route is not for is not sent round to log in first.
+    match decide_who(&route.access, identity) {
+        Some(false) => Decision::Denied,
+        None => Decision::NeedsLogin { anew: false },
+        Some(true) if session.as_ref().is_some_and(too_old) => Decision::NeedsLogin { anew: true },
+        Some(true) => Decision::Pass(Passed(session)),
+    }
+}
+
+/// `None`: that depends on who it is.
+fn decide_who(access: &Access, identity: Option<&Identity>) -> Option<bool> {
     match (access, identity) {
-        (Access::Public, _) | (Access::User, Some(_)) => Decision::Pass(Passed(session)),
-        (Access::User | Access::Only { .. }, None) => Decision::NeedsLogin,
+        (Access::Public, _) | (Access::User, Some(_)) => Some(true),
+        (Access::User | Access::Only { .. }, None) => None,
         (Access::Only { users, groups }, Some(identity)) => {
             let is_named = users.contains(&identity.user);
-            if is_named || identity.groups.iter().any(|group| groups.contains(group)) {
-                Decision::Pass(Passed(session))
-            } else {
-                Decision::Denied
-            }
+            Some(is_named || identity.groups.iter().any(|group| groups.contains(group)))
         }
     }
 }

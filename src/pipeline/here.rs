@@ -14,7 +14,7 @@ use super::path::NormalPath;
 use super::recall::Terms;
 use super::trail::Trail;
 use super::visit::{Kind, Notes, Visit};
-use crate::portal::{Asker, Challenge, PortalRequest};
+use crate::portal::{Asker, Challenge, Portal, PortalRequest};
 use crate::routing::Route;
 use crate::session::Presence;
 use crate::telemetry::{AuditEvent, UpstreamFailure};
@@ -56,9 +56,13 @@ impl Visit {
         let terms = Terms {
             presence,
             is_public: is_form,
+            // Whoever has to prove anew who they are does it here, and may also leave.
+            takes_suspects: matches!(place, "login" | "logout"),
         };
         let before = parts.headers.clone();
-        notes.session = self.session(&mut parts.headers, terms, notes).await?;
+        if !Portal::is_for_all(place) {
+            notes.session = self.session(&mut parts.headers, terms, notes).await?;
+        }
         // Other hosts of ours are reached at the port that this one was.
         let serves = |host: &str, port| shared.routes.serves(host) && port == asked.host.port;
         let portal_request = PortalRequest {
@@ -89,7 +93,7 @@ impl Visit {
         Challenge {
             audience: kind.asker.audience(),
             target,
-            anew: notes.is_idle,
+            anew: notes.anew,
             id,
         }
         .respond()
@@ -148,6 +152,10 @@ impl Visit {
         let page = refusal.respond(asker.audience_of_errors(), id, &shared.portal.pages);
         page.map(Body::own)
     }
+}
+
+pub(super) fn is_reserved(path: &str) -> bool {
+    path.starts_with(RESERVED_PREFIX) || path == RESERVED_PREFIX.trim_end_matches('/')
 }
 
 /// The answer to an OPTIONS request that was to get no further than here (RFC 9110 section 7.6.2).

@@ -1,11 +1,12 @@
 //! What one connection remembers from its last request. A client that keeps a connection sends the same host and the
 //! same cookies again and again: comparing them is cheaper than reading them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use http::header::{COOKIE, HeaderMap};
+use http::header::{COOKIE, HeaderMap, USER_AGENT};
 
 use crate::session::LiveSession;
 
@@ -37,6 +38,8 @@ pub(super) struct SessionMemo {
     cookies: Vec<u8>,
     session: LiveSession,
     rest: Option<HeaderValue>,
+    /// Address and user agent that the session was found to be good from, where it is bound to them.
+    from: Option<(IpAddr, Vec<u8>)>,
 }
 
 impl SessionMemo {
@@ -51,7 +54,20 @@ impl SessionMemo {
             cookies: fields.join(&b"; "[..]),
             session,
             rest,
+            from: None,
         }
+    }
+
+    /// Keeps where the request came from too.
+    pub(super) fn from(mut self, address: IpAddr, headers: &HeaderMap) -> Self {
+        self.from = Some((address, user_agent(headers).to_vec()));
+        self
+    }
+
+    pub(super) fn is_from(&self, address: IpAddr, headers: &HeaderMap) -> bool {
+        self.from
+            .as_ref()
+            .is_some_and(|(known, agent)| *known == address && *agent == user_agent(headers))
     }
 
     /// Whether a request comes with the same cookies, in however many fields.
@@ -75,6 +91,11 @@ impl SessionMemo {
     pub(super) fn rest(&self) -> Option<HeaderValue> {
         self.rest.clone()
     }
+}
+
+fn user_agent(headers: &HeaderMap) -> &[u8] {
+    let field = headers.get(USER_AGENT);
+    field.map_or(&b""[..], HeaderValue::as_bytes)
 }
 
 fn fields(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {

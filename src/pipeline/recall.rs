@@ -12,7 +12,7 @@ use super::body::Body;
 use super::memo::SessionMemo;
 use super::visit::{Notes, Visit};
 use crate::routing::{Access, Route};
-use crate::session::{AuthError, Found, LiveSession, Presence, remove_cookies};
+use crate::session::{AuthError, Found, LiveSession, Presence, Standing, remove_cookies};
 use crate::telemetry::AuditEvent;
 
 /// On what terms a session is looked for.
@@ -21,6 +21,8 @@ pub(super) struct Terms {
     pub(super) presence: Presence,
     /// Nothing depends on the answer but what the app is told.
     pub(super) is_public: bool,
+    /// A session that is used from elsewhere counts all the same.
+    pub(super) takes_suspects: bool,
 }
 
 impl From<&Arc<Route>> for Terms {
@@ -32,6 +34,7 @@ impl From<&Arc<Route>> for Terms {
         Self {
             presence,
             is_public: route.access == Access::Public,
+            takes_suspects: false,
         }
     }
 }
@@ -48,7 +51,8 @@ impl Visit {
         if !headers.contains_key(header::COOKIE) {
             return Ok(None);
         }
-        if let Some((session, rest)) = self.remembered(headers, terms.presence) {
+        let address = notes.client.unwrap_or(self.peer.addr.ip());
+        if let Some((session, rest)) = self.remembered(headers, terms.presence, address) {
             match rest {
                 Some(rest) => headers.insert(header::COOKIE, rest),
                 None => headers.remove(header::COOKIE),
@@ -57,20 +61,23 @@ impl Visit {
         }
         let before = headers.clone();
         remove_cookies(headers, &shared.cookie_names);
-        let address = notes.client.unwrap_or(self.peer.addr.ip());
-        match Box::pin(self.authenticate(&before, terms.presence, address)).await {
-            Ok(Some(session)) => {
+        match Box::pin(self.recognise(&before, terms, address)).await {
+            Ok(Some((session, Standing::Suspect))) if terms.takes_suspects => Ok(Some(session)),
+            Ok(Some((session, Standing::Good))) => {
                 let rest = headers
                     .get(header::COOKIE)
                     .map(|rest| HeaderValue::from_bytes(rest.as_bytes()));
                 let rest = rest.and_then(Result::ok);
-                let memo = SessionMemo::new(&before, session.clone(), rest);
+                let mut memo = SessionMemo::new(&before, session.clone(), rest);
+                if shared.sessions.settings().bind.is_on() {
+                    memo = memo.from(address, &before);
+                }
                 self.memo.lock().session = Some(memo);
                 Ok(Some(session))
             }
             Ok(None) => Ok(None),
-            Err(AuthError::Idle) => {
-                notes.is_idle = true;
+            Ok(Some((_, Standing::Suspect))) | Err(AuthError::Idle) => {
+                notes.anew = true;
                 Ok(None)
             }
             Err(AuthError::Ended | AuthError::Unknown) => {
@@ -95,15 +102,34 @@ impl Visit {
         &self,
         headers: &HeaderMap,
         presence: Presence,
+        address: IpAddr,
     ) -> Option<(LiveSession, Option<HeaderValue>)> {
+        let sessions = &self.pipeline.shared.sessions;
         let memo = self.memo.lock();
         let memo = memo.session.as_ref().filter(|memo| memo.is_of(headers))?;
-        let is_good = self
-            .pipeline
-            .shared
-            .sessions
-            .still_good(memo.session(), presence);
+        if sessions.settings().bind.is_on() && !memo.is_from(address, headers) {
+            return None;
+        }
+        let is_good = sessions.still_good(memo.session(), presence);
         is_good.then(|| (memo.session().clone(), memo.rest()))
+    }
+
+    /// The session, and what it is worth where the request comes from.
+    async fn recognise(
+        &self,
+        headers: &HeaderMap,
+        terms: Terms,
+        address: IpAddr,
+    ) -> Result<Option<(LiveSession, Standing)>, AuthError> {
+        let found = self.authenticate(headers, terms.presence, address).await?;
+        let Some(session) = found else {
+            return Ok(None);
+        };
+        let user_agent = headers.get(header::USER_AGENT);
+        let user_agent = user_agent.map_or(&b""[..], HeaderValue::as_bytes);
+        let sessions = &self.pipeline.shared.sessions;
+        let standing = sessions.standing(&session, address, user_agent).await?;
+        Ok(Some((session, standing)))
     }
 
     async fn authenticate(

@@ -16,7 +16,7 @@ use super::admit::{AdmitError, Admitted, admit, has_too_many_fields};
 use super::body::Body;
 use super::exchange::Onward;
 use super::gate::{Decision, decide};
-use super::here::{Asked, options};
+use super::here::{Asked, is_reserved, options};
 use super::hop::strip_hop_by_hop;
 use super::memo::{HostMemo, Memo};
 use super::path::{NormalPath, normalise, plain_view};
@@ -27,7 +27,7 @@ use crate::portal::{Asker, PortalError, is_same_origin};
 use crate::routing::{Access, HostRoutes, NoRoute, Route};
 use crate::session::LiveSession;
 use crate::telemetry::AuditEvent;
-use crate::wire::{ClientBody, RESERVED_PREFIX, RequestId};
+use crate::wire::{ClientBody, RequestId};
 
 /// One client connection, as the pipeline sees it.
 #[derive(Debug)]
@@ -49,8 +49,8 @@ pub(super) struct Notes {
     pub(super) client: Option<IpAddr>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) session: Option<LiveSession>,
-    /// There is a session, which has been idle for longer than this route allows.
-    pub(super) is_idle: bool,
+    /// There is a session, but not one that is good enough here: idle for too long, or too old a login.
+    pub(super) anew: bool,
     /// The browser holds a session cookie that is good for nothing.
     pub(super) clear_cookie: bool,
 }
@@ -160,9 +160,12 @@ impl Visit {
         notes.session = self
             .session(&mut parts.headers, route.into(), notes)
             .await?;
-        let passed = match decide(&route.access, notes.session.clone()) {
+        let passed = match decide(route, notes.session.clone(), shared.clock.now()) {
             Decision::Pass(passed) => passed,
-            Decision::NeedsLogin => return Ok(self.challenge(kind, &uri, notes)),
+            Decision::NeedsLogin { anew } => {
+                notes.anew |= anew;
+                return Ok(self.challenge(kind, &uri, notes));
+            }
             Decision::Denied => return Err(self.deny(route, notes, client.ip)),
         };
         self.demand_own_socket(&parts.headers, kind, &host, (route, client.ip))?;
@@ -363,10 +366,6 @@ fn authority(parts: &Parts) -> &str {
         Some(authority) => authority.as_str(),
         None => host().unwrap_or_default(),
     }
-}
-
-fn is_reserved(path: &str) -> bool {
-    path.starts_with(RESERVED_PREFIX) || path == RESERVED_PREFIX.trim_end_matches('/')
 }
 
 /// The route that the path leads to, if the path holds nothing that the route does not allow. Where it allows something,

@@ -95,12 +95,21 @@ impl Challenge<'_> {
         }
         let mut page = match self.audience {
             Audience::Person => redirect(&login_url),
-            Audience::Program => unauthorized(&login_url, self.id),
+            Audience::Program => unauthorized(self.error(), &login_url, self.id),
             Audience::Grpc => grpc_unauthenticated(),
         };
         page.headers_mut()
             .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         page
+    }
+
+    /// What a program is told: stable, in snake case.
+    const fn error(&self) -> &'static str {
+        if self.anew {
+            "reauthentication_required"
+        } else {
+            "login_required"
+        }
     }
 }
 
@@ -115,9 +124,8 @@ pub(super) fn redirect(location: &str) -> Page {
     page
 }
 
-fn unauthorized(login_url: &str, id: RequestId) -> Page {
-    let body =
-        json!({ "error": "login_required", "login_url": login_url, "request_id": id.to_string() });
+fn unauthorized(error: &str, login_url: &str, id: RequestId) -> Page {
+    let body = json!({ "error": error, "login_url": login_url, "request_id": id.to_string() });
     let mut page = Response::new(Bytes::from(body.to_string()));
     *page.status_mut() = StatusCode::UNAUTHORIZED;
     let headers = page.headers_mut();

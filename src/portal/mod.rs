@@ -5,6 +5,7 @@ mod form;
 mod origin;
 mod pages;
 mod return_to;
+mod script;
 mod sign_in;
 mod sign_out;
 mod who;
@@ -111,12 +112,18 @@ impl Portal {
             ("logout", true, _) => Ok(self.show_logout(request)),
             ("logout", _, true) => self.log_out(request, body).await,
             ("session", true, _) => Ok(self.who_am_i(request)),
+            (script::PLACE, true, _) => Ok(script::serve(request.headers)),
             ("login" | "logout", ..) => Err(PortalError::Method {
                 allow: "GET, HEAD, POST",
             }),
-            ("session", ..) => Err(PortalError::Method { allow: "GET, HEAD" }),
+            ("session" | script::PLACE, ..) => Err(PortalError::Method { allow: "GET, HEAD" }),
             _ => Err(PortalError::NotFound),
         }
+    }
+
+    /// Whether a place is the same for everybody, so that no session is looked for: what is kept by caches sets no cookie.
+    pub fn is_for_all(place: &str) -> bool {
+        place == script::PLACE
     }
 
     /// The cookies that are ours alone: no app sees them and no app sets them.

@@ -25,6 +25,10 @@ pub struct LoginView<'a> {
     pub problem: Option<LoginProblem>,
     /// What one logs in to, as the browser knows it.
     pub host: &'a str,
+    /// Who is logged in already and has to log in once more.
+    pub signed_in_as: Option<&'a str>,
+    /// A box to tick, field `remember`, and whether it is ticked; `None`: there is none.
+    pub remember: Option<bool>,
 }
 
 /// Why a login form is shown again. It decides the text and the status.
@@ -36,6 +40,10 @@ pub enum LoginProblem {
     Expired,
     TooMany {
         minutes: u64,
+    },
+    /// The user has as many sessions as are allowed.
+    TooManySessions {
+        max: usize,
     },
     /// Logins cannot be checked now.
     Unavailable,
@@ -137,6 +145,9 @@ impl Pages {
                 user => user,
                 host => view.host,
                 problem => problem,
+                signed_in_as => view.signed_in_as,
+                offers_memory => view.remember.is_some(),
+                is_remembered => view.remember == Some(true),
                 is_invalid => view.problem == Some(LoginProblem::WrongCredentials),
             },
         );
@@ -265,6 +276,7 @@ impl LoginProblem {
             Self::Expired => StatusCode::BAD_REQUEST,
             Self::WrongCredentials => StatusCode::UNAUTHORIZED,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySessions { .. } => StatusCode::FORBIDDEN,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -276,6 +288,14 @@ impl LoginProblem {
             Self::TooMany { minutes: 0 | 1 } => "Too many attempts. Wait a minute, then try again.",
             Self::TooMany { minutes } => {
                 return format!("Too many attempts. Wait {minutes} minutes, then try again.");
+            }
+            Self::TooManySessions { max: 1 } => {
+                "You are logged in somewhere else, and only one login at a time is allowed. Log out there first."
+            }
+            Self::TooManySessions { max } => {
+                return format!(
+                    "You are logged in at {max} places already, which is all that is allowed. Log out at one of them first."
+                );
             }
             Self::Unavailable => {
                 "Logging in does not work at the moment. Try again in a little while."
@@ -291,7 +311,7 @@ impl LoginProblem {
             Self::TooMany { minutes } => {
                 Some(Duration::from_secs(minutes.max(1).saturating_mul(60)))
             }
-            Self::Expired | Self::WrongCredentials => None,
+            Self::Expired | Self::TooManySessions { .. } | Self::WrongCredentials => None,
         }
     }
 }
@@ -365,6 +385,8 @@ mod tests {
             user: None,
             problem: None,
             host: "wiki.example.com",
+            signed_in_as: None,
+            remember: None,
         }
     }
 
@@ -386,6 +408,12 @@ mod tests {
             problem: Some(LoginProblem::WrongCredentials),
             ..login_view()
         };
+        let again = LoginView {
+            user: Some("alice"),
+            signed_in_as: Some("alice"),
+            remember: Some(false),
+            ..login_view()
+        };
         let signed_in = SignedInView {
             user: "alice",
             host: "wiki.example.com",
@@ -396,6 +424,7 @@ mod tests {
         vec![
             ("login", pages.login(&login_view())),
             ("login_failed", pages.login(&failed)),
+            ("login_again", pages.login(&again)),
             ("signed_in", pages.signed_in(&signed_in)),
             (
                 "logout",
@@ -430,6 +459,8 @@ mod tests {
             user: Some(HOSTILE),
             problem: None,
             host: HOSTILE,
+            signed_in_as: Some(HOSTILE),
+            remember: Some(true),
         };
         let signed_in = SignedInView {
             user: HOSTILE,
@@ -519,6 +550,7 @@ mod tests {
         let expected = [
             format!("login\n{form}"),
             format!("login_failed\n{form}"),
+            format!("login_again\n{form}"),
             format!("signed_in\n{form}"),
             format!("logout\n{form}"),
             format!("logged_out\n{plain}"),
@@ -562,6 +594,18 @@ mod tests {
                 "Wait a minute",
             ),
             (LoginProblem::Busy, 503, Some("5"), "Many people"),
+            (
+                LoginProblem::TooManySessions { max: 1 },
+                403,
+                None,
+                "only one login at a time",
+            ),
+            (
+                LoginProblem::TooManySessions { max: 3 },
+                403,
+                None,
+                "at 3 places already",
+            ),
             (
                 LoginProblem::Unavailable,
                 503,
@@ -646,6 +690,40 @@ mod tests {
             !self::html(&busy).contains(" aria-invalid"),
             "nothing that was typed is wrong"
         );
+    }
+
+    #[test]
+    fn who_has_to_log_in_again_is_told_so_and_types_no_name() {
+        let page = Pages::new().login(&LoginView {
+            user: Some("alice"),
+            signed_in_as: Some("alice"),
+            ..login_view()
+        });
+        let html = html(&page);
+        assert!(html.contains("<h1>Log in again</h1>"));
+        assert!(html.contains("You are logged in as <strong>alice</strong>"));
+        assert!(tag(html, "name=\"user\"").contains("value=\"alice\""));
+        assert!(tag(html, "name=\"password\"").contains(" autofocus"));
+    }
+
+    #[test]
+    fn being_remembered_is_a_choice_that_is_offered_and_kept() {
+        let pages = Pages::new();
+        let with = |remember| {
+            let page = pages.login(&LoginView {
+                remember,
+                ..login_view()
+            });
+            html(&page).to_owned()
+        };
+        assert!(!with(None).contains("remember"));
+        let offered = with(Some(false));
+        let input = tag(&offered, "name=\"remember\"");
+        assert!(input.contains("type=\"checkbox\"") && input.contains("value=\"yes\""));
+        assert!(!input.contains(" checked"), "nobody is remembered unasked");
+        assert!(offered.contains("<label for=\"remember\">"));
+        let ticked = with(Some(true));
+        assert!(tag(&ticked, "name=\"remember\"").contains(" checked"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{Portal, PortalError, PortalRequest, Provider, ReturnTo, form, is_sam
 use crate::identity::Identity;
 use crate::login::{Browser, Credentials, Opening, PendingLogin, Refusal, Step};
 use crate::secret::Secret;
-use crate::session::{EndReason, Found, Login};
+use crate::session::{EndReason, Found, Issued, LiveSession, Login, LoginError};
 use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::wire::{ClientBody, Page};
 
@@ -27,7 +27,21 @@ const KNOWN_MAX_AGE: Duration = Duration::from_hours(4320);
 /// The longest user name and password that are looked at, in bytes.
 const MAX_USER: usize = 256;
 const MAX_PASSWORD: usize = 1024;
-const MAX_USER_AGENT: usize = 256;
+
+/// What somebody put into the form besides the password.
+#[derive(Clone, Copy, Default)]
+struct Typed<'a> {
+    user: Option<&'a str>,
+    remember: bool,
+}
+
+/// A user who has proved who they are, and where that began.
+struct Admission<'a> {
+    identity: Identity,
+    browser: Browser,
+    typed: Typed<'a>,
+    pending: &'a PendingLogin,
+}
 
 impl Portal {
     pub(super) fn show_login(&self, request: &PortalRequest<'_>) -> Page {
@@ -44,7 +58,7 @@ impl Portal {
                 form_token: &form_token(&self.keyring, session),
             });
         }
-        self.form(request, return_to.as_str(), None, None)
+        self.form(request, return_to.as_str(), &Typed::default(), None)
     }
 
     pub(super) async fn log_in(
@@ -59,6 +73,10 @@ impl Portal {
         let form = form::read(body).await?;
         let field = |name: &str| form.get(name).map_or("", |value| value.as_str());
         let user = field("user");
+        let typed = Typed {
+            user: Some(user),
+            remember: field("remember") == "yes",
+        };
         let browser = self.browser(request);
         let pending = browser.as_ref().map(|browser| {
             let opening = Opening {
@@ -74,7 +92,7 @@ impl Portal {
             return Ok(self.form(
                 request,
                 return_to.as_str(),
-                Some(user),
+                &typed,
                 Some(LoginProblem::Expired),
             ));
         };
@@ -94,44 +112,57 @@ impl Portal {
             provider.method.log_in(credentials).await
         };
         match step {
-            Step::Admit(identity) => self.admit(request, browser, identity, &pending).await,
-            Step::Refuse(refusal) => Ok(self.refuse(request, provider, (user, &pending), refusal)),
+            Step::Admit(identity) => {
+                let admission = Admission {
+                    identity,
+                    browser,
+                    typed,
+                    pending: &pending,
+                };
+                self.admit(request, admission).await
+            }
+            Step::Refuse(refusal) => {
+                Ok(self.refuse(request, provider, (&typed, &pending), refusal))
+            }
         }
     }
 
-    /// A new token at every login (R4); whatever session the browser had before ends.
+    /// A new token at every login (R4). Who has a session already goes on with it; anybody else's session that the browser
+    /// had before ends.
     async fn admit(
         &self,
         request: &PortalRequest<'_>,
-        mut browser: Browser,
-        identity: Identity,
-        pending: &PendingLogin,
+        admission: Admission<'_>,
     ) -> Result<Page, PortalError> {
-        let store =
-            |error: crate::session::store::StoreError| PortalError::Store(error.to_string());
+        let Admission {
+            identity,
+            mut browser,
+            typed,
+            pending,
+        } = admission;
         let (provider, user) = (identity.subject.provider.clone(), identity.user.clone());
         let login = Login {
             identity,
             amr: vec!["pwd".to_owned()],
             address: request.client,
-            user_agent: user_agent(request),
+            user_agent: request.headers.get(USER_AGENT).cloned(),
+            remember: typed.remember,
+            replaces: request.session.map(LiveSession::sid),
         };
-        let issued = self.sessions.issue(login).await.map_err(store)?;
-        if let Some(old) = request.session {
-            self.sessions
-                .end(old.sid(), EndReason::Replaced)
-                .await
-                .map_err(store)?;
-        }
+        let issued = match self.go_on(request, &login).await? {
+            Some(issued) => issued,
+            None => match self.begin_session(request, login).await {
+                Ok(issued) => issued,
+                Err(LoginError::Store(error)) => return Err(PortalError::Store(error.to_string())),
+                Err(LoginError::Full { max }) => {
+                    self.metrics.login(LoginOutcome::Denied);
+                    let problem = LoginProblem::TooManySessions { max };
+                    return Ok(self.form(request, &pending.return_to, &typed, Some(problem)));
+                }
+            },
+        };
         browser.remember(&self.keyring, &provider, &user);
         self.metrics.login(LoginOutcome::Succeeded);
-        let (sid, address) = (issued.sid.to_string(), request.client);
-        self.audit.record(&AuditEvent::LoginSucceeded {
-            sid,
-            provider,
-            user,
-            address,
-        });
         // Judged again: what a form brings back was sealed by us, but hosts may have gone since.
         let target = ReturnTo::parse(&pending.return_to, request.serves).unwrap_or_default();
         let mut page = redirect(target.as_str());
@@ -141,13 +172,60 @@ impl Portal {
         Ok(page)
     }
 
+    /// The browser's session under a new token, if it is the same user's. `None`: there is none to go on with.
+    async fn go_on(
+        &self,
+        request: &PortalRequest<'_>,
+        login: &Login,
+    ) -> Result<Option<Issued>, PortalError> {
+        let theirs = request.session.filter(|session| {
+            let same = session.identity().map(|identity| &identity.subject);
+            // Who asks to be remembered now gets a session that is.
+            let fits = !login.remember || session.private().remembered;
+            same == Some(&login.identity.subject) && fits
+        });
+        let Some(session) = theirs else {
+            return Ok(None);
+        };
+        let found = self.sessions.settings().cookie.find(request.headers);
+        let Some(token) = self.sessions.presented(session, found) else {
+            return Ok(None);
+        };
+        let again = self.sessions.prove_again(token, login).await;
+        again.map_err(|error| PortalError::Store(error.to_string()))
+    }
+
+    async fn begin_session(
+        &self,
+        request: &PortalRequest<'_>,
+        login: Login,
+    ) -> Result<Issued, LoginError> {
+        let event = (
+            login.identity.subject.provider.clone(),
+            login.identity.user.clone(),
+        );
+        let issued = self.sessions.issue(login).await?;
+        if let Some(old) = request.session {
+            self.sessions.end(old.sid(), EndReason::Replaced).await?;
+        }
+        let (sid, (provider, user)) = (issued.sid.to_string(), event);
+        self.audit.record(&AuditEvent::LoginSucceeded {
+            sid,
+            provider,
+            user,
+            address: request.client,
+        });
+        Ok(issued)
+    }
+
     fn refuse(
         &self,
         request: &PortalRequest<'_>,
         provider: &Provider,
-        (user, pending): (&str, &PendingLogin),
+        (typed, pending): (&Typed<'_>, &PendingLogin),
         refusal: Refusal,
     ) -> Page {
+        let user = typed.user.unwrap_or_default();
         let (provider, named, address) = (provider.id.clone(), clipped(user), request.client);
         let (outcome, problem, event) = match refusal {
             Refusal::Credentials => (
@@ -177,16 +255,19 @@ impl Portal {
         if let Some(event) = event {
             self.audit.record(&event);
         }
-        self.form(request, &pending.return_to, Some(user), Some(problem))
+        self.form(request, &pending.return_to, typed, Some(problem))
     }
 
     fn form(
         &self,
         request: &PortalRequest<'_>,
         return_to: &str,
-        user: Option<&str>,
+        typed: &Typed<'_>,
         problem: Option<LoginProblem>,
     ) -> Page {
+        let signed_in_as = request.session.and_then(LiveSession::identity);
+        let signed_in_as = signed_in_as.map(|identity| identity.user.as_str());
+        let offers_memory = self.sessions.settings().remember_me.is_some();
         let known = self.browser(request);
         let is_new = known.is_none();
         let browser = known.unwrap_or_default();
@@ -199,9 +280,12 @@ impl Portal {
         let mut page = self.pages.login(&LoginView {
             action: &place("login"),
             state: &pending.seal(&self.keyring, &browser),
-            user,
+            user: typed.user.or(signed_in_as),
             problem,
             host: request.host,
+            signed_in_as,
+            // A session that goes on keeps its kind.
+            remember: (offers_memory && signed_in_as.is_none()).then_some(typed.remember),
         });
         if is_new {
             // One that is known keeps its cookie, so forms in other tabs stay good.
@@ -242,11 +326,6 @@ impl Portal {
             .record(&AuditEvent::CrossSiteRefused { place, address });
         Err(PortalError::CrossSite)
     }
-}
-
-fn user_agent(request: &PortalRequest<'_>) -> Option<String> {
-    let value = request.headers.get(USER_AGENT)?.to_str().ok()?;
-    Some(value.chars().take(MAX_USER_AGENT).collect())
 }
 
 /// What strangers typed, short enough to be logged.

@@ -160,6 +160,7 @@ pub(crate) mod tests {
             upstream: 0,
             allow: BTreeSet::new(),
             idle_timeout: None,
+            max_auth_age: None,
             activity: true,
             strip_prefix: None,
             add_prefix: None,

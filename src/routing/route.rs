@@ -27,6 +27,8 @@ pub struct Route {
     pub allow: BTreeSet<Oddity>,
     /// Narrower than the session's own; never wider.
     pub idle_timeout: Option<Duration>,
+    /// A login that is older has to be repeated; `None`: any will do.
+    pub max_auth_age: Option<Duration>,
     /// `false`: requests here (polling) do not keep a session alive.
     pub activity: bool,
     /// Taken off the path before it is sent on. Always a prefix of `path`, at a segment boundary.

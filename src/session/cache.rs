@@ -43,7 +43,7 @@ impl Cache {
             .build_with_hasher(BuildHasherDefault::default());
         let ended = Moka::builder()
             .max_capacity(MAX_ENDED)
-            .time_to_live(settings.absolute_timeout)
+            .time_to_live(settings.longest())
             .build();
         Self {
             tokens,
@@ -103,7 +103,7 @@ impl Cache {
 }
 
 fn weigh(entry: &Entry) -> u32 {
-    let texts = entry.live.private.identity.as_ref().map_or(0, |identity| {
+    let texts = entry.private.identity.as_ref().map_or(0, |identity| {
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let groups: usize = identity.groups.iter().map(|group| group.len() + 24).sum();
         // Once in the identity, once in its headers.

@@ -79,6 +79,11 @@ pub fn judge_old_token(
     }
 }
 
+/// Whether a login is too old for a route that wants one of at most `max_age`. As every limit, it is an end.
+pub fn is_proof_too_old(auth_time: Timestamp, max_age: Option<Duration>, now: Timestamp) -> bool {
+    max_age.is_some_and(|max_age| now.since(auth_time) >= max_age)
+}
+
 impl Clocking {
     /// Whether this request's activity is due to be saved. A short idle timeout is saved at least twice within its
     /// length, or nodes that share a store would end sessions that are in use elsewhere.
@@ -275,6 +280,28 @@ mod tests {
         assert_eq!(
             judge_old_token(Some(at(0)), at(0), Duration::ZERO),
             OldToken::Reused
+        );
+    }
+
+    #[test]
+    fn a_login_is_too_old_from_the_millisecond_of_its_limit() {
+        let limit = Some(Duration::from_mins(10));
+        for (millis, expected) in [
+            (0, false),
+            (10 * MINUTE - 1, false),
+            (10 * MINUTE, true),
+            (10 * MINUTE + 1, true),
+        ] {
+            assert_eq!(
+                is_proof_too_old(at(0), limit, at(millis)),
+                expected,
+                "{millis} ms"
+            );
+        }
+        assert!(!is_proof_too_old(at(0), None, Timestamp::MAX));
+        assert!(
+            !is_proof_too_old(at(5), limit, at(0)),
+            "a clock that went back"
         );
     }
 

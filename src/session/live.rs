@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::EndReason;
+use super::binding::Origin;
 use super::lifecycle::Clocking;
 use super::record::SessionRow;
 use super::registry::Registry;
 use super::token::{Sid, TokenHash};
 use crate::clock::Timestamp;
-use crate::identity::{HeaderLayout, Identity, IdentityHeaders};
+use crate::identity::{HeaderLayout, Identity, IdentityHeaders, Subject};
 
 /// What is sealed under the session's own key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -25,45 +26,52 @@ pub struct Private {
     pub auth_time: Timestamp,
     /// How the user proved who they are (RFC 8176): `pwd`.
     pub amr: Vec<String>,
+    /// Where that was.
+    pub origin: Origin,
+    /// The user asked to be remembered: the cookie outlives the browser.
+    pub remembered: bool,
 }
 
 /// One session, shared by all its tokens and by everything that must end with it.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) sid: Sid,
-    pub(super) private: Private,
-    pub(super) expires: Timestamp,
+    pub(super) subject: Option<Subject>,
+    expires: AtomicU64,
     idle_timeout: Duration,
     last_seen: AtomicU64,
     last_saved: AtomicU64,
     /// 0 while it lives, else the [`EndReason`] plus one.
     over: AtomicU8,
     ended: Notify,
-    headers: OnceLock<IdentityHeaders>,
     registry: Weak<Registry>,
 }
 
 impl Live {
-    pub(super) fn new(row: &SessionRow, private: Private, registry: &Arc<Registry>) -> Self {
+    pub(super) fn new(row: &SessionRow, private: &Private, registry: &Arc<Registry>) -> Self {
         Self {
             sid: row.sid,
-            private,
-            expires: row.expires,
+            subject: private
+                .identity
+                .as_ref()
+                .map(|identity| identity.subject.clone()),
+            expires: AtomicU64::new(row.expires.as_millis()),
             idle_timeout: Duration::from_millis(row.idle_millis),
             last_seen: AtomicU64::new(row.last_seen.as_millis()),
             last_saved: AtomicU64::new(row.last_seen.as_millis()),
             over: AtomicU8::new(0),
             ended: Notify::new(),
-            headers: OnceLock::new(),
             registry: Arc::downgrade(registry),
         }
     }
 
-    /// What the store knows of its activity, which may be news from another node.
+    /// What the store knows of its activity and its end, which may be news from another node. Neither ever moves back.
     pub(super) fn learn(&self, row: &SessionRow) {
         let seen = row.last_seen.as_millis();
         self.last_seen.fetch_max(seen, Ordering::Relaxed);
         self.last_saved.fetch_max(seen, Ordering::Relaxed);
+        self.expires
+            .fetch_max(row.expires.as_millis(), Ordering::Relaxed);
     }
 
     pub(super) fn end(&self, reason: EndReason) {
@@ -103,6 +111,10 @@ impl Live {
         Timestamp::from_millis(self.last_seen.load(Ordering::Relaxed))
     }
 
+    pub(super) fn expires(&self) -> Timestamp {
+        Timestamp::from_millis(self.expires.load(Ordering::Relaxed))
+    }
+
     fn last_saved(&self) -> Timestamp {
         Timestamp::from_millis(self.last_saved.load(Ordering::Relaxed))
     }
@@ -121,11 +133,16 @@ impl Drop for Live {
 pub(super) struct Entry {
     pub(super) hash: TokenHash,
     pub(super) live: Arc<Live>,
+    /// What was true when this token was read. A login that changes any of it comes with a token of its own.
+    pub(super) private: Private,
+    headers: OnceLock<IdentityHeaders>,
     pub(super) issued: Timestamp,
     /// When it was read from the store.
     pub(super) loaded: Timestamp,
     /// A new token is being made.
     pub(super) rotating: AtomicBool,
+    /// The audit log has been told that the token was used from elsewhere.
+    pub(super) noted_move: AtomicBool,
     /// The cookie with the token that replaces this one.
     pub(super) successor: OnceLock<HeaderValue>,
     /// When that one was first presented, in milliseconds; 0: not yet.
@@ -135,16 +152,19 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(
         hash: TokenHash,
-        live: Arc<Live>,
+        (live, private): (Arc<Live>, Private),
         issued: Timestamp,
         loaded: Timestamp,
     ) -> Self {
         Self {
             hash,
             live,
+            private,
+            headers: OnceLock::new(),
             issued,
             loaded,
             rotating: AtomicBool::new(false),
+            noted_move: AtomicBool::new(false),
             successor: OnceLock::new(),
             successor_seen: AtomicU64::new(0),
         }
@@ -161,7 +181,7 @@ impl Entry {
                 self.issued
             },
             idle_timeout: self.live.idle_timeout,
-            expires: self.live.expires,
+            expires: self.live.expires(),
         }
     }
 
@@ -197,18 +217,18 @@ impl LiveSession {
 
     /// `None` for a visitor who has not logged in.
     pub fn identity(&self) -> Option<&Identity> {
-        self.0.live.private.identity.as_ref()
+        self.0.private.identity.as_ref()
     }
 
     pub fn private(&self) -> &Private {
-        &self.0.live.private
+        &self.0.private
     }
 
-    /// The header fields that tell an app who this is, made once per session. `None` where nobody has logged in.
+    /// The header fields that tell an app who this is, made once per token. `None` where nobody has logged in.
     pub fn headers(&self, layout: &HeaderLayout) -> Option<&IdentityHeaders> {
         let identity = self.identity()?;
         let make = || IdentityHeaders::new(layout, identity);
-        Some(self.0.live.headers.get_or_init(make))
+        Some(self.0.headers.get_or_init(make))
     }
 
     /// A cookie that the response must carry: the token is being replaced and the browser is not known to have the

@@ -45,7 +45,7 @@ impl Sessions {
             tracing::warn!(%sid, "a session is sealed under a secret that is not configured");
             return Err(AuthError::Unknown);
         };
-        let live = self.registry.adopt(&stored.session, private);
+        let live = self.registry.adopt(&stored.session, &private);
         // Looked at after the session was adopted: an end before that left this mark, a later one finds the session.
         if self.cache.is_ended(&sid) {
             live.end(EndReason::Logout);
@@ -53,7 +53,7 @@ impl Sessions {
         }
         let entry = Arc::new(Entry::new(
             hash,
-            live,
+            (live, private),
             stored.token.issued,
             self.clock.now(),
         ));

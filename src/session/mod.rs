@@ -1,24 +1,35 @@
 //! The domain: what a session is, when it lives, how it ends. No HTTP server, no routes, no login, no TOML.
 
+mod binding;
 mod cache;
 mod cookie;
+mod crowd;
 mod ending;
+mod issuing;
 mod lifecycle;
+mod limits;
 mod live;
 mod loading;
 mod record;
 mod registry;
+mod renewing;
 mod rotation;
 mod sessions;
 pub mod store;
 mod token;
 mod upkeep;
 
+pub use binding::{Bind, Consequence, Origin, Standing};
 pub use cookie::{CookieName, Found, is_ours, remove_cookies};
-pub use lifecycle::{Clocking, OldToken, Policy, Verdict, judge, judge_old_token};
+pub use crowd::{Begun, OnLimit, PerUser, Room};
+pub use issuing::{Issued, Login, LoginError};
+pub use lifecycle::{
+    Clocking, OldToken, Policy, Verdict, is_proof_too_old, judge, judge_old_token,
+};
+pub use limits::{GroupLimits, Limits, limits_of};
 pub use live::{LiveSession, Private};
 pub use record::{RowError, SessionRow, Stored, SubjectTag, Successor, TokenRow, decode, encode};
-pub use sessions::{AuthError, Issued, Listing, Login, Parts, Presence, Sessions, Touches};
+pub use sessions::{AuthError, Listing, Parts, Presence, Sessions, Touches};
 pub use token::{Sid, Token, TokenHash};
 
 use std::time::Duration;
@@ -30,8 +41,12 @@ pub enum EndReason {
     AbsoluteTimeout,
     /// Another node ended it.
     Elsewhere,
+    /// A newer login of a user with as many sessions as are allowed.
+    Evicted,
     IdleTimeout,
     Logout,
+    /// It was used from elsewhere than where it began.
+    Moved,
     /// The same browser logged in anew.
     Replaced,
     /// A token that had been replaced was presented again.
@@ -45,8 +60,10 @@ impl EndReason {
         match self {
             Self::AbsoluteTimeout => "absolute_timeout",
             Self::Elsewhere => "elsewhere",
+            Self::Evicted => "evicted",
             Self::IdleTimeout => "idle_timeout",
             Self::Logout => "logout",
+            Self::Moved => "moved",
             Self::Replaced => "replaced",
             Self::TokenReused => "token_reused",
             Self::UserChanged => "user_changed",
@@ -71,6 +88,22 @@ pub struct Settings {
     pub cache_size: u64,
     /// The longest wait for one store operation.
     pub store_timeout: Duration,
+    pub per_user: PerUser,
+    /// For who asks to be remembered; `None`: nobody is.
+    pub remember_me: Option<Limits>,
+    /// Only ever narrower than the timeouts above.
+    pub groups: Vec<GroupLimits>,
+    pub bind: Bind,
+}
+
+impl Settings {
+    /// The longest that any session may live.
+    fn longest(&self) -> Duration {
+        let remembered = self
+            .remember_me
+            .map_or(Duration::ZERO, |limits| limits.absolute);
+        self.absolute_timeout.max(remembered)
+    }
 }
 
 impl Default for Settings {
@@ -85,6 +118,10 @@ impl Default for Settings {
             cache_ttl: Duration::from_secs(5),
             cache_size: 256 * 1024 * 1024,
             store_timeout: Duration::from_secs(2),
+            per_user: PerUser::default(),
+            remember_me: None,
+            groups: Vec::new(),
+            bind: Bind::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::EndReason;
 use super::live::{Live, Private};
 use super::record::SessionRow;
 use super::token::Sid;
+use crate::clock::Timestamp;
 use crate::identity::Subject;
 
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub(super) struct Registry {
 
 impl Registry {
     /// The one [`Live`] of a session, made from what the store says if nobody holds it yet.
-    pub(super) fn adopt(self: &Arc<Self>, row: &SessionRow, private: Private) -> Arc<Live> {
+    pub(super) fn adopt(self: &Arc<Self>, row: &SessionRow, private: &Private) -> Arc<Live> {
         let mut sessions = self.sessions.lock();
         let known = sessions.get(&row.sid).and_then(Weak::upgrade);
         if let Some(live) = known {
@@ -29,6 +30,14 @@ impl Registry {
         let live = Arc::new(Live::new(row, private, self));
         sessions.insert(row.sid, Arc::downgrade(&live));
         live
+    }
+
+    /// Takes over what was just stored of a session, where somebody holds it.
+    pub(super) fn learn(&self, row: &SessionRow) {
+        let live = self.sessions.lock().get(&row.sid).and_then(Weak::upgrade);
+        if let Some(live) = live {
+            live.learn(row);
+        }
     }
 
     /// Ends a session for all who hold it.
@@ -44,11 +53,14 @@ impl Registry {
     pub(super) fn sids_of(&self, subject: &Subject) -> Vec<Sid> {
         let all: Vec<_> = self.sessions.lock().values().cloned().collect();
         let held = all.iter().filter_map(Weak::upgrade);
-        let theirs = held.filter(|live| {
-            let identity = live.private.identity.as_ref();
-            identity.is_some_and(|identity| identity.subject == *subject)
-        });
+        let theirs = held.filter(|live| live.subject.as_ref() == Some(subject));
         theirs.map(|live| live.sid).collect()
+    }
+
+    /// The latest activity of a session that somebody holds, which the store may not know of yet.
+    pub(super) fn last_seen(&self, sid: Sid) -> Option<Timestamp> {
+        let live = self.sessions.lock().get(&sid).and_then(Weak::upgrade);
+        live.map(|live| live.last_seen())
     }
 
     /// The last holder is gone, unless somebody has adopted the session anew in the meantime.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::EndReason;
 use super::live::Entry;
 use super::record::{Successor, TokenRow};
 use super::sessions::Sessions;
 use super::store::{Rotation, StoreError};
-use super::token::{Token, TokenHash};
+use super::token::{Sid, Token, TokenHash};
 use crate::clock::Timestamp;
 use crate::secret::Purpose;
 use crate::telemetry::{AuditEvent, SessionEvent, StoreOp};
@@ -66,9 +68,7 @@ impl Sessions {
                 self.audit.record(&AuditEvent::SessionRotated { sid });
                 self.metrics.session(SessionEvent::Rotated);
                 // Set by this task alone, since `rotating` was ours.
-                let _set = entry
-                    .successor
-                    .set(self.settings.cookie.set_cookie(&next.encode(), None));
+                let _set = entry.successor.set(self.renewed_cookie(entry, &next));
             }
             Rotation::Superseded(successor) => self.offer(entry, token, &successor),
             Rotation::Gone => self.registry.end(entry.live.sid, EndReason::Logout),
@@ -76,7 +76,17 @@ impl Sessions {
         Ok(())
     }
 
-    fn next_token(&self, token: &Token, row: &TokenRow) -> Option<(Token, TokenRow, Successor)> {
+    /// As long as the session may last, where the user asked to be remembered.
+    fn renewed_cookie(&self, entry: &Entry, next: &Token) -> HeaderValue {
+        let remembered = entry.private.remembered;
+        self.cookie_until(next, remembered.then(|| entry.live.expires()))
+    }
+
+    pub(super) fn next_token(
+        &self,
+        token: &Token,
+        row: &TokenRow,
+    ) -> Option<(Token, TokenRow, Successor)> {
         let key = self.unwrap_key(token, row.sid, &row.session_key)?;
         let next = Token::generate();
         let context = row.sid.as_bytes();
@@ -104,18 +114,26 @@ impl Sessions {
         if let Some(at) = successor.seen {
             entry.see_successor(at);
         }
-        let context = entry.live.sid.as_bytes();
-        let bytes =
-            self.keyring
-                .open_for(token.key(), Purpose::Successor, context, &successor.sealed);
-        if let Some(next) = bytes.and_then(|bytes| Token::from_bytes(&bytes)) {
+        if let Some(next) = self.open_successor(token, entry.live.sid, successor) {
             // Whoever set it first set the same.
-            let _set = entry
-                .successor
-                .set(self.settings.cookie.set_cookie(&next.encode(), None));
+            let _set = entry.successor.set(self.renewed_cookie(entry, &next));
         } else {
             tracing::warn!(sid = %entry.live.sid, "a successor does not open");
         }
+    }
+
+    /// The token that replaced `token`, for whoever holds that one.
+    pub(super) fn open_successor(
+        &self,
+        token: &Token,
+        sid: Sid,
+        successor: &Successor,
+    ) -> Option<Token> {
+        let (context, sealed) = (sid.as_bytes(), &successor.sealed);
+        let bytes = self
+            .keyring
+            .open_for(token.key(), Purpose::Successor, context, sealed)?;
+        Token::from_bytes(&bytes)
     }
 
     /// Takes over what the store says about the tokens before and after this one.
@@ -129,7 +147,7 @@ impl Sessions {
     }
 
     /// The new token has been seen: from now on the one before it lives `rotate_grace` longer.
-    fn confirm_soon(self: &Arc<Self>, hash: TokenHash, predecessor: TokenHash) {
+    pub(super) fn confirm_soon(self: &Arc<Self>, hash: TokenHash, predecessor: TokenHash) {
         let (sessions, at) = (self.clone(), self.clock.now());
         self.background.spawn(async move {
             let mut pause = Duration::from_millis(500);
@@ -144,7 +162,7 @@ impl Sessions {
         });
     }
 
-    async fn confirm(
+    pub(super) async fn confirm(
         &self,
         hash: TokenHash,
         predecessor: TokenHash,

@@ -1,4 +1,4 @@
-//! The verbs: issue, authenticate. How sessions end is in `ending`; everything that lives longer than a request is in
+//! The verb: authenticate. How sessions begin is in `issuing`, how they end in `ending`; everything that lives longer than a request is in
 //! `upkeep`; how tokens are replaced is in `rotation`.
 
 use std::future::Future;
@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use http::HeaderValue;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -16,16 +15,17 @@ use zeroize::Zeroizing;
 
 use super::cache::Cache;
 use super::ending::Owed;
+use super::issuing::Doors;
 use super::lifecycle::{OldToken, Policy, Verdict, judge, judge_old_token};
-use super::live::{Entry, LiveSession, Private};
-use super::record::{SessionRow, SubjectTag, TokenRow};
+use super::live::{Entry, LiveSession};
+use super::record::SubjectTag;
 use super::registry::Registry;
 use super::store::{SessionStore, StoreError};
 use super::token::{Sid, Token};
 use super::{EndReason, Settings};
 use crate::clock::{Clock, Timestamp};
-use crate::identity::{Identity, Subject};
-use crate::secret::{Keyring, Purpose, random, seal_with_key};
+use crate::identity::Subject;
+use crate::secret::{Keyring, Purpose};
 use crate::telemetry::{Audit, Metrics, SessionEvent, StoreOp};
 
 /// Activity that waits to be saved. What does not fit is noticed again at the next request.
@@ -40,6 +40,8 @@ pub struct Sessions {
     pub(super) clock: Clock,
     pub(super) cache: Cache,
     pub(super) registry: Arc<Registry>,
+    /// Logins of one user wait for each other here, and seldom for anybody else's.
+    pub(super) doors: Doors,
     pub(super) touches: mpsc::Sender<(Sid, Timestamp)>,
     pub(super) owed: Mutex<Owed>,
     pub(super) audit: Audit,
@@ -63,23 +65,6 @@ pub struct Parts {
 /// Activity that waits to be saved; `upkeep` takes it from here.
 #[derive(Debug)]
 pub struct Touches(pub(super) mpsc::Receiver<(Sid, Timestamp)>);
-
-/// A user who has just proved who they are.
-#[derive(Debug)]
-pub struct Login {
-    pub identity: Identity,
-    pub amr: Vec<String>,
-    pub address: IpAddr,
-    pub user_agent: Option<String>,
-}
-
-/// A session that has just begun.
-#[derive(Debug)]
-pub struct Issued {
-    pub sid: Sid,
-    /// `Set-Cookie` with the token.
-    pub cookie: HeaderValue,
-}
 
 /// What a request means for the life of a session.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +117,7 @@ impl Sessions {
         let sessions = Self {
             cache: Cache::new(&settings),
             registry: Arc::default(),
+            doors: Doors::default(),
             store,
             keyring,
             settings,
@@ -151,59 +137,6 @@ impl Sessions {
 
     pub fn clock(&self) -> &Clock {
         &self.clock
-    }
-
-    /// Begins a session under a new token. It is stored durably before this returns (R6).
-    pub async fn issue(&self, login: Login) -> Result<Issued, StoreError> {
-        let (now, token) = (self.clock.now(), Token::generate());
-        let (sid, key) = (Sid::generate(now), Zeroizing::new(random::<32>()));
-        let Login {
-            identity,
-            amr,
-            address,
-            user_agent,
-        } = login;
-        let subject = identity.subject.clone();
-        let user = identity.user.clone();
-        let listing = Listing {
-            subject,
-            user,
-            address,
-            user_agent,
-        };
-        let private = Private {
-            identity: Some(identity),
-            auth_time: now,
-            amr,
-        };
-        let session = SessionRow {
-            sid,
-            subject: self.subject_tags(&listing.subject).first().copied(),
-            created: now,
-            last_seen: now,
-            idle_millis: millis(self.settings.idle_timeout),
-            expires: now.after(self.settings.absolute_timeout),
-            version: 0,
-            listing: self
-                .keyring
-                .seal(Purpose::Listing, sid.as_bytes(), &pack(&listing)),
-            private: seal_with_key(&key, sid.as_bytes(), &pack(&private)),
-        };
-        let row = TokenRow {
-            hash: token.hash(),
-            sid,
-            issued: now,
-            session_key: self.wrap_key(&token, sid, &key),
-            predecessor: None,
-            successor: None,
-        };
-        self.within(StoreOp::Create, self.store.create(session, row))
-            .await?;
-        self.metrics.session(SessionEvent::Issued);
-        Ok(Issued {
-            sid,
-            cookie: self.settings.cookie.set_cookie(&token.encode(), None),
-        })
     }
 
     /// The session of a cookie's value, if it is good now.
@@ -371,12 +304,8 @@ impl Sessions {
     }
 }
 
-fn pack<T: Serialize>(value: &T) -> Zeroizing<Vec<u8>> {
+pub(super) fn pack<T: Serialize>(value: &T) -> Zeroizing<Vec<u8>> {
     let packed = postcard::to_stdvec(value);
     #[expect(clippy::expect_used, reason = "plain structs into memory cannot fail")]
     Zeroizing::new(packed.expect("serialise"))
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

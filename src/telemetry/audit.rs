@@ -49,9 +49,34 @@ pub enum AuditEvent {
         user: String,
         address: IpAddr,
     },
+    /// The user of a session logged in once more, and goes on with it.
+    Reauthenticated {
+        sid: String,
+        provider: String,
+        user: String,
+        address: IpAddr,
+    },
     SessionEnded {
         sid: String,
         reason: &'static str,
+    },
+    /// A user who logged in had as many sessions as are allowed.
+    SessionLimitReached {
+        provider: String,
+        user: String,
+        address: IpAddr,
+        limit: usize,
+        /// `deny` or `evict_oldest`.
+        action: &'static str,
+    },
+    /// A session was used from elsewhere than where it began: another browser, or another network.
+    SessionMoved {
+        sid: String,
+        user_agent: bool,
+        network: bool,
+        /// `log`, `reauth` or `end`.
+        consequence: &'static str,
+        address: IpAddr,
     },
     SessionRotated {
         sid: String,

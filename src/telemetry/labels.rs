@@ -40,6 +40,8 @@ labels! {
     LoginOutcome {
         /// Too many passwords are being checked at once.
         Busy = "busy",
+        /// The password was right, but the user has as many sessions as are allowed.
+        Denied = "denied",
         Failed = "failed",
         Succeeded = "succeeded",
         Throttled = "throttled",

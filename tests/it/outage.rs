@@ -77,7 +77,7 @@ async fn a_login_that_cannot_be_stored_is_no_login() {
         let node = Node::new();
         node.store.all(trouble);
         let refused = node.sessions.issue(login("alice")).await.unwrap_err();
-        assert_eq!(refused, error);
+        assert_eq!(refused, error.into());
         node.store.all(Trouble::None);
         assert_eq!(node.sessions.stored().await.unwrap(), 0);
     }
@@ -401,6 +401,8 @@ fn login(user: &str) -> Login {
         amr: vec!["pwd".to_owned()],
         address: [192, 0, 2, 1].into(),
         user_agent: None,
+        remember: false,
+        replaces: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod route_traffic;
 mod server;
 mod session;
 mod session_key;
+mod session_rules;
 mod store;
 mod tls;
 mod upstream;
@@ -42,6 +43,9 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         certificates = [{}]
         [session]
         secrets = [{}]
+        remember_me = {}
+        bind = {}
+        group = [{}]
         [identity]
         headers = {}
         [[provider]]

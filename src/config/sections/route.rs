@@ -8,7 +8,7 @@ use http::Method;
 use super::headers::{self, Side};
 use super::identity::Identity;
 use super::provider::Providers;
-use super::route_access::{access, check_cookie_domain};
+use super::route_access::{access, check_cookie_domain, max_auth_age};
 use super::route_traffic as traffic;
 use super::session::Session;
 use super::upstream::Upstreams;
@@ -141,6 +141,7 @@ fn route(
     let max_body = section.size_in("max_body", 0..=u64::MAX);
     let activity = section.boolean("activity", true);
     let idle_timeout = idle_timeout(&section, around.session);
+    let max_auth_age = max_auth_age(&section, access.as_ref());
     let allow = section
         .strings("allow_paths")
         .iter()
@@ -169,6 +170,7 @@ fn route(
         upstream: upstream?,
         allow,
         idle_timeout,
+        max_auth_age,
         activity,
         strip_prefix,
         add_prefix,

@@ -1,9 +1,10 @@
 //! Who may pass a route.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::session::Session;
-use crate::config::reader::{Value, nearest, quoted};
+use crate::config::reader::{Section, Value, nearest, quoted};
 use crate::routing::{Access, HostPattern};
 
 pub(super) fn access(value: &Value<'_>) -> Option<Access> {
@@ -51,6 +52,21 @@ pub(super) fn access(value: &Value<'_>) -> Option<Access> {
             None
         }
     }
+}
+
+/// How old a login may be. Less than what it takes to come back from the login page would send people round for ever.
+pub(super) fn max_auth_age(section: &Section<'_>, access: Option<&Access>) -> Option<Duration> {
+    let value = section.value("max_auth_age")?;
+    let range = Duration::from_secs(30)..=Duration::from_hours(365 * 24);
+    let age = value.duration_in(range);
+    if access == Some(&Access::Public) {
+        value
+            .wrong("says how old a login may be, where `access = \"public\"` asks for none")
+            .at_key()
+            .help("remove it, or use `access = \"user\"`")
+            .push();
+    }
+    age
 }
 
 /// Browsers drop a cookie for a domain that the host is not below: a login there would never end.

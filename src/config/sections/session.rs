@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::session_key::{secret_from_environment, secret_from_file};
+use super::session_rules::{Assurance, bind, groups, judge_longest, per_user, remember_me};
 use crate::config::reader::{Section, Value, show_duration};
 use crate::secret::Secret;
-use crate::session::{CookieName, Settings};
+use crate::session::{CookieName, Limits, Settings};
 
 /// Longer than any session should live without a new login.
-const LONGEST: Duration = Duration::from_hours(30 * 24);
+pub(super) const LONGEST: Duration = Duration::from_hours(30 * 24);
 /// A session that was ended on another node is believed no longer than this.
 const LONGEST_CACHE: Duration = Duration::from_mins(1);
 
@@ -42,7 +43,8 @@ impl KeyPlace<'_> {
 }
 
 pub(super) fn read(section: Section<'_>) -> Session<'_> {
-    let defaults = Settings::default();
+    let assurance = Assurance::read(&section);
+    let defaults = Assurance::defaults(assurance.as_ref());
     let (idle, absolute) = (
         section.placed_duration("idle_timeout"),
         section.placed_duration("absolute_timeout"),
@@ -52,6 +54,13 @@ pub(super) fn read(section: Section<'_>) -> Session<'_> {
         .and_then(|value| Some((value.text()?, value)));
     let cookie = cookie(&section, domain.as_ref());
     let (idle_timeout, absolute_timeout) = timeouts(idle.as_ref(), absolute.as_ref(), &defaults);
+    if let Some(assurance) = &assurance {
+        assurance.judge(idle.as_ref(), absolute.as_ref());
+    }
+    let whole = Limits {
+        idle: idle_timeout,
+        absolute: absolute_timeout,
+    };
     let settings = Settings {
         cookie,
         idle_timeout,
@@ -64,6 +73,10 @@ pub(super) fn read(section: Section<'_>) -> Session<'_> {
             .size_in("cache_size", 1024 * 1024..=1 << 40)
             .unwrap_or(defaults.cache_size),
         store_timeout: defaults.store_timeout,
+        per_user: per_user(&section),
+        remember_me: remember_me(&section, assurance.as_ref()),
+        groups: groups(&section, whole),
+        bind: bind(&section),
     };
     let secrets = secrets(&section);
     let place = KeyPlace(section.for_later());
@@ -110,7 +123,7 @@ fn cookie(section: &Section<'_>, domain: Option<&(&str, Value<'_>)>) -> CookieNa
     cookie.unwrap_or_default()
 }
 
-type Placed<'p, 'a> = Option<&'p (Duration, Value<'a>)>;
+pub(super) type Placed<'p, 'a> = Option<&'p (Duration, Value<'a>)>;
 
 /// Where one of the two is not given, it is its default, or less where the other one asks for it.
 fn timeouts(
@@ -118,15 +131,7 @@ fn timeouts(
     absolute: Placed<'_, '_>,
     defaults: &Settings,
 ) -> (Duration, Duration) {
-    if let Some((length, value)) = absolute.filter(|(length, _)| *length > LONGEST) {
-        let complaint = value.wrong(format!(
-            "{} is too long for a session",
-            show_duration(*length)
-        ));
-        complaint
-            .help(format!("at most \"{}\"", show_duration(LONGEST)))
-            .push();
-    }
+    judge_longest(absolute);
     let longest = absolute.map_or(defaults.absolute_timeout, |(length, _)| *length);
     let idle_timeout = idle.map_or(defaults.idle_timeout.min(longest), |(length, _)| *length);
     if let Some((length, value)) = idle.filter(|(length, _)| *length > longest) {

@@ -1,0 +1,252 @@
+//! How sessions begin, and within which number of them (R9). How the user of one logs in again is in `renewing`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::{Mutex, MutexGuard};
+use zeroize::Zeroizing;
+
+use super::binding::Origin;
+use super::crowd::{Begun, OnLimit, Room, begins};
+use super::limits::{Limits, limits_of};
+use super::live::Private;
+use super::record::{SessionRow, TokenRow};
+use super::sessions::{Listing, Sessions, pack};
+use super::store::StoreError;
+use super::token::{Sid, Token};
+use super::{CookieName, EndReason};
+use crate::clock::Timestamp;
+use crate::identity::{Identity, Subject};
+use crate::secret::{Purpose, random, seal_with_key};
+use crate::telemetry::{AuditEvent, SessionEvent, StoreOp};
+
+/// The longest user agent that is listed, in characters.
+const MAX_USER_AGENT: usize = 256;
+
+/// A user who has just proved who they are.
+#[derive(Debug)]
+pub struct Login {
+    pub identity: Identity,
+    pub amr: Vec<String>,
+    pub address: IpAddr,
+    /// As it came.
+    pub user_agent: Option<HeaderValue>,
+    /// Counts only where the settings let people be remembered.
+    pub remember: bool,
+    /// The session that ends once this login has one of its own: it takes up no room.
+    pub replaces: Option<Sid>,
+}
+
+/// A session that has just begun, or begun anew.
+#[derive(Debug)]
+pub struct Issued {
+    pub sid: Sid,
+    /// `Set-Cookie` with the token.
+    pub cookie: HeaderValue,
+}
+
+/// Why a login got no session.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LoginError {
+    #[error("the user has {max} sessions, which is all that is allowed")]
+    Full { max: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Where the logins of one user wait for each other, so that on one node none of them sees half of another.
+#[derive(Debug)]
+pub(super) struct Doors([Mutex<()>; 64]);
+
+impl Default for Doors {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl Sessions {
+    /// Begins a session under a new token. It is stored durably before this returns (R6).
+    pub async fn issue(&self, login: Login) -> Result<Issued, LoginError> {
+        if self.settings.per_user.max == 0 {
+            return Ok(self.begin(&login, self.clock.now()).await?);
+        }
+        let (rule, subject) = (self.settings.per_user, login.identity.subject.clone());
+        let _door = self.door(&subject).await?;
+        let live = self.sessions_of(&subject, login.replaces).await?;
+        if rule.before(&live) == Room::None {
+            return Err(self.full(&login));
+        }
+        let issued = self.begin(&login, begins(&live, self.clock.now())).await?;
+        let room = match self.sessions_of(&subject, login.replaces).await {
+            Ok(live) => rule.after(&live),
+            Err(error) => {
+                // Nobody has been told of it, and nobody knows whether it may stand.
+                self.end(issued.sid, EndReason::Evicted).await?;
+                return Err(error.into());
+            }
+        };
+        match room {
+            Room::None => {
+                self.end(issued.sid, EndReason::Evicted).await?;
+                Err(self.full(&login))
+            }
+            Room::Made(gone) => {
+                if !gone.is_empty() {
+                    self.audit_limit(&login);
+                }
+                for sid in gone {
+                    // Where the store does not take it the session has ended here, and the store is told again.
+                    if let Err(error) = self.end(sid, EndReason::Evicted).await {
+                        tracing::warn!(%sid, %error, "a session that made room is not out of the store yet");
+                    }
+                }
+                Ok(issued)
+            }
+        }
+    }
+
+    /// A cookie that the browser keeps while it runs, or until the end that is given.
+    pub(super) fn cookie_until(&self, token: &Token, end: Option<Timestamp>) -> HeaderValue {
+        let name: &CookieName = &self.settings.cookie;
+        // Zero would take away the cookie that is there.
+        let left = end.map(|end| end.since(self.clock.now()).max(Duration::from_secs(1)));
+        name.set_cookie(&token.encode(), left)
+    }
+
+    async fn begin(&self, login: &Login, now: Timestamp) -> Result<Issued, StoreError> {
+        let token = Token::generate();
+        let (sid, key) = (Sid::generate(now), Zeroizing::new(random::<32>()));
+        let remembered = login.remember && self.settings.remember_me.is_some();
+        let Limits { idle, absolute } =
+            limits_of(&self.settings, &login.identity.groups, remembered);
+        let (listing, private) = (listing(login), private(login, now, remembered));
+        let expires = now.after(absolute);
+        let session = SessionRow {
+            sid,
+            subject: self.subject_tags(&listing.subject).first().copied(),
+            created: now,
+            last_seen: now,
+            idle_millis: millis(idle),
+            expires,
+            version: 0,
+            listing: self.seal_listing(sid, &listing),
+            private: seal_with_key(&key, sid.as_bytes(), &pack(&private)),
+        };
+        let row = TokenRow {
+            hash: token.hash(),
+            sid,
+            issued: now,
+            session_key: self.wrap_key(&token, sid, &key),
+            predecessor: None,
+            successor: None,
+        };
+        self.within(StoreOp::Create, self.store.create(session, row))
+            .await?;
+        self.metrics.session(SessionEvent::Issued);
+        let cookie = self.cookie_until(&token, remembered.then_some(expires));
+        Ok(Issued { sid, cookie })
+    }
+
+    async fn door(&self, subject: &Subject) -> Result<MutexGuard<'_, ()>, StoreError> {
+        let tag = self.subject_tags(subject).first().map_or(0, |tag| tag.0[0]);
+        let door = self.doors.0.get(usize::from(tag) % self.doors.0.len());
+        let door = door.ok_or(StoreError::Busy)?.lock();
+        // Whoever is before us waits for the store.
+        let opened = tokio::time::timeout(2 * self.settings.store_timeout, door).await;
+        opened.map_err(|_| StoreError::Busy)
+    }
+
+    /// The sessions of a subject that live, but for one that is about to end.
+    async fn sessions_of(
+        &self,
+        subject: &Subject,
+        without: Option<Sid>,
+    ) -> Result<Vec<Begun>, StoreError> {
+        const PAGE: usize = 100;
+        let (now, mut live) = (self.clock.now(), Vec::new());
+        for tag in self.subject_tags(subject) {
+            let mut after = None;
+            loop {
+                let page = self.store.list_by_subject(tag, after, PAGE);
+                let page = self.within(StoreOp::List, page).await?;
+                let counts = |row: &&SessionRow| Some(row.sid) != without && self.lives(row, now);
+                live.extend(page.iter().filter(counts).map(|row| Begun {
+                    created: row.created,
+                    sid: row.sid,
+                }));
+                match page.last() {
+                    Some(last) if page.len() == PAGE => after = Some(last.sid),
+                    _ => break,
+                }
+            }
+        }
+        Ok(live)
+    }
+
+    /// What has ended and was not swept yet does not count, nor what ended here and waits to be removed.
+    fn lives(&self, row: &SessionRow, now: Timestamp) -> bool {
+        let seen = self.registry.last_seen(row.sid).unwrap_or(row.last_seen);
+        let idle = Duration::from_millis(row.idle_millis);
+        let ends = row.last_seen.max(seen).after(idle).min(row.expires);
+        now < ends && !self.cache.is_ended(&row.sid)
+    }
+
+    fn full(&self, login: &Login) -> LoginError {
+        self.audit_limit(login);
+        LoginError::Full {
+            max: self.settings.per_user.max,
+        }
+    }
+
+    fn audit_limit(&self, login: &Login) {
+        let rule = self.settings.per_user;
+        self.audit.record(&AuditEvent::SessionLimitReached {
+            provider: login.identity.subject.provider.clone(),
+            user: login.identity.user.clone(),
+            address: login.address,
+            limit: rule.max,
+            action: OnLimit::name(rule.on_limit),
+        });
+    }
+
+    pub(super) fn seal_listing(&self, sid: Sid, listing: &Listing) -> Vec<u8> {
+        self.keyring
+            .seal(Purpose::Listing, sid.as_bytes(), &pack(listing))
+    }
+}
+
+pub(super) fn listing(login: &Login) -> Listing {
+    let user_agent = login
+        .user_agent
+        .as_ref()
+        .and_then(|value| value.to_str().ok());
+    Listing {
+        subject: login.identity.subject.clone(),
+        user: login.identity.user.clone(),
+        address: login.address,
+        user_agent: user_agent.map(|text| text.chars().take(MAX_USER_AGENT).collect()),
+    }
+}
+
+fn private(login: &Login, now: Timestamp, remembered: bool) -> Private {
+    Private {
+        identity: Some(login.identity.clone()),
+        auth_time: now,
+        amr: login.amr.clone(),
+        origin: origin(login),
+        remembered,
+    }
+}
+
+pub(super) fn origin(login: &Login) -> Origin {
+    let user_agent = login
+        .user_agent
+        .as_ref()
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    Origin::of(login.address, user_agent)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
