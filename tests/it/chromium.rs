@@ -1,6 +1,7 @@
 //! The demo in a real browser: what a person who tries Doorward sees, clicks and types.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fantoccini::key::Key;
 
@@ -132,6 +133,90 @@ async fn a_stream_ends_when_another_tab_logs_out() {
     browser.client.switch_to_window(clock).await.unwrap();
     browser.until("#clock.waiting").await;
     browser.close().await;
+}
+
+#[tokio::test]
+async fn a_person_is_told_before_the_session_ends_and_can_stay() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, true).await;
+    browser.open(&demo.url).await;
+    browser.until_heading("Log in").await;
+    log_in(&browser, &demo.user, &demo.password).await;
+    browser.until_heading("Hello, Demo Visitor").await;
+
+    // Of the half hour that a session may idle, all but three seconds is late enough.
+    include_script(&browser, 1797).await;
+    assert!(!has_notice(&browser).await, "not yet");
+    browser.until("#doorward-session-notice").await;
+    let text = browser.text("#doorward-session-notice [role=alert]").await;
+    assert_eq!(text, "You will be logged out in 30 minutes.");
+    look(&browser, "session-notice").await;
+    browser.click("#doorward-session-notice button").await;
+    until_no_notice(&browser).await;
+    browser.until("#doorward-session-notice").await;
+
+    // The end, which another tab brings about, leads to the login.
+    let page = browser.client.window().await.unwrap();
+    let other = browser.client.new_window(true).await.unwrap();
+    browser.client.switch_to_window(other.handle).await.unwrap();
+    browser.open(&demo.at("/.doorward/logout")).await;
+    browser.click("form button").await;
+    browser.until_heading("You are logged out").await;
+    // A page that comes to the front asks at once.
+    browser.client.switch_to_window(page).await.unwrap();
+    browser.until_heading("Log in").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn where_only_a_new_login_helps_the_notice_leads_there() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, true).await;
+    browser.open(&demo.url).await;
+    browser.until_heading("Log in").await;
+    log_in(&browser, &demo.user, &demo.password).await;
+    browser.until_heading("Hello, Demo Visitor").await;
+    // As if the absolute end were near: idle and absolute end are the same then.
+    let told = "const ask = window.fetch; window.fetch = (to, how) => to === '/.doorward/session' \
+                ? Promise.resolve(new Response('{\"idle_seconds_left\": 90, \"absolute_seconds_left\": 90}')) \
+                : ask(to, how);";
+    browser.client.execute(told, vec![]).await.unwrap();
+    include_script(&browser, 120).await;
+    browser.until("#doorward-session-notice a").await;
+    let text = browser.text("#doorward-session-notice [role=alert]").await;
+    assert_eq!(text, "You will be logged out in 2 minutes.");
+    browser.follow("Log in again").await;
+    browser.until_heading("Log in again").await;
+    assert!(browser.text("main").await.contains(&demo.user));
+    look(&browser, "login-again").await;
+    browser.fill("#password", &demo.password).await;
+    browser.click("button").await;
+    browser.until_heading("Hello, Demo Visitor").await;
+    browser.close().await;
+}
+
+/// As an app's page would include it.
+async fn include_script(browser: &Chromium, warn: u32) {
+    let include = format!(
+        "const script = document.createElement('script'); script.src = '/.doorward/session.js'; \
+         script.dataset.warn = '{warn}'; document.head.append(script);"
+    );
+    browser.client.execute(&include, vec![]).await.unwrap();
+}
+
+async fn has_notice(browser: &Chromium) -> bool {
+    let look = "return document.getElementById('doorward-session-notice') !== null";
+    browser.client.execute(look, vec![]).await.unwrap() == true
+}
+
+async fn until_no_notice(browser: &Chromium) {
+    for _ in 0..200 {
+        if !has_notice(browser).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("the notice stays");
 }
 
 async fn log_in(browser: &Chromium, user: &str, password: &str) {

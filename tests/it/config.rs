@@ -760,7 +760,7 @@ fn a_session_cannot_idle_longer_than_it_lives() {
     doorward.toml:5:20: session.absolute_timeout: 60d is too long for a session
         5 | absolute_timeout = "60d"
           |                    ^^^^^
-      help: at most "30d"
+      help: at most "30d"; `remember_me` gives more to who asks for it
 
     1 error in doorward.toml
     "#);

@@ -160,13 +160,14 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 8] = [
+    const NOT_DEFAULTS: [&str; 9] = [
         "provider.id",
         "provider.type",
         "provider.users",
         "server.admin_listen",
         "server.http_listen",
         "server.listen",
+        "session.assurance",
         "session.domain",
         "session.secrets",
     ];
@@ -183,7 +184,11 @@ fn defaults_of_the_file() -> Vec<(String, String)> {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b"._".contains(&b));
             let is_one = !value.starts_with(['{', '[']) || value == "[]";
-            if section != "route" && is_plain && is_one && !NOT_DEFAULTS.contains(&key.as_str()) {
+            if !["route", "session.group"].contains(&section)
+                && is_plain
+                && is_one
+                && !NOT_DEFAULTS.contains(&key.as_str())
+            {
                 found.push((key, value.to_owned()));
             }
         }

@@ -21,6 +21,7 @@ mod forwarding;
 mod hostile;
 mod http2;
 mod identity;
+mod lifecycle;
 mod limits;
 mod outage;
 mod paths;
