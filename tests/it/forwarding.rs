@@ -534,7 +534,7 @@ async fn who_sends_a_whole_upload_before_listening_hears_why_it_was_refused() {
         let mut client = proxy.wire().await;
         let head = format!("host: localhost\r\ncontent-length: {LEN}\r\n\r\n");
         client.send(format!("POST {path} HTTP/1.1\r\n{head}")).await;
-        assert_eq!(client.stuff(&[b'x'; 65_536], LEN).await, LEN, "{path}");
+        assert_eq!(client.stuff(&vec![b'x'; 65_536], LEN).await, LEN, "{path}");
         let head = client.head().await;
         let answer = format!("HTTP/1.1 {status} ");
         assert!(head.starts_with(&answer), "{path}: {head}");
@@ -542,7 +542,7 @@ async fn who_sends_a_whole_upload_before_listening_hears_why_it_was_refused() {
     let mut client = proxy.wire().await;
     let head = "POST /small HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
     client.send(head).await;
-    let chunk = [b"10000\r\n".as_slice(), &[b'x'; 65_536], b"\r\n"].concat();
+    let chunk = [b"10000\r\n".as_slice(), &vec![b'x'; 65_536], b"\r\n"].concat();
     assert_eq!(client.stuff(&chunk, LEN).await, LEN);
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
