@@ -2,16 +2,18 @@
 //! that it has ended. All bounded; none of them shared with the others, so that made-up cookies push out no session.
 
 use std::future::Future;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache as Moka;
+use moka::policy::EvictionPolicy;
 
 use super::Settings;
 use super::live::Entry;
 use super::sessions::AuthError;
 use super::token::{Sid, TokenHash};
+use crate::secret::random;
 
 /// Unknown tokens that are remembered, and for how long.
 const MAX_UNKNOWN: u64 = 100_000;
@@ -25,8 +27,8 @@ const ENTRY_BYTES: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    tokens: Moka<TokenHash, Arc<Entry>, BuildHasherDefault<HashIsKey>>,
-    unknown: Moka<TokenHash, (), BuildHasherDefault<HashIsKey>>,
+    tokens: Moka<TokenHash, Arc<Entry>, Scatter>,
+    unknown: Moka<TokenHash, (), Scatter>,
     ended: Moka<Sid, ()>,
 }
 
@@ -36,13 +38,15 @@ impl Cache {
             .max_capacity(settings.cache_size)
             .weigher(|_, entry: &Arc<Entry>| weigh(entry))
             .time_to_idle(settings.idle_timeout)
-            .build_with_hasher(BuildHasherDefault::default());
+            .build_with_hasher(Scatter::new());
         let unknown = Moka::builder()
             .max_capacity(MAX_UNKNOWN)
             .time_to_live(UNKNOWN_TTL)
-            .build_with_hasher(BuildHasherDefault::default());
+            .build_with_hasher(Scatter::new());
         let ended = Moka::builder()
             .max_capacity(MAX_ENDED)
+            // The newest must stay: the policy of the others would turn it away from a full cache.
+            .eviction_policy(EvictionPolicy::lru())
             .time_to_live(settings.longest())
             .build();
         Self {
@@ -112,14 +116,50 @@ fn weigh(entry: &Entry) -> u32 {
     u32::try_from(ENTRY_BYTES + texts).unwrap_or(u32::MAX)
 }
 
-/// A key that is a SHA-256 already needs no hashing: its first bytes will do.
-#[derive(Debug, Default)]
-pub(super) struct HashIsKey(u64);
+/// Spreads keys that are SHA-256 already, by their first bytes and a factor of its own. Clients choose tokens, and with
+/// them those bytes: where they fall in a table they are not to choose.
+#[derive(Clone, Copy, Debug)]
+struct Scatter {
+    mask: u64,
+    factor: u64,
+}
 
-impl Hasher for HashIsKey {
+impl Scatter {
+    fn new() -> Self {
+        Self {
+            mask: u64::from_le_bytes(random()),
+            factor: u64::from_le_bytes(random()) | 1,
+        }
+    }
+}
+
+impl BuildHasher for Scatter {
+    type Hasher = Scattered;
+
+    fn build_hasher(&self) -> Scattered {
+        Scattered {
+            by: *self,
+            place: 0,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Scattered {
+    by: Scatter,
+    place: u64,
+}
+
+impl Hasher for Scattered {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "both halves are wanted, one after the other"
+    )]
     fn write(&mut self, bytes: &[u8]) {
         if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
+            let bits = u64::from_le_bytes(*first) ^ self.by.mask;
+            let product = u128::from(bits) * u128::from(self.by.factor);
+            self.place = product as u64 ^ (product >> 64) as u64;
         }
     }
 
@@ -127,6 +167,50 @@ impl Hasher for HashIsKey {
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
-        self.0
+        self.place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn sid(number: u64) -> Sid {
+        Sid::generate(Timestamp::from_millis(number))
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ends_is_remembered_however_many_ended_before_it() {
+        let cache = Cache::new(&Settings::default());
+        for number in 0..MAX_ENDED {
+            let sid = sid(number);
+            cache.note_ended(sid).await;
+            // As every login and every load asks.
+            assert!(cache.is_ended(&sid));
+        }
+        cache.maintain().await;
+        let last = sid(MAX_ENDED);
+        cache.note_ended(last).await;
+        cache.maintain().await;
+        assert!(cache.is_ended(&last));
+    }
+
+    #[test]
+    fn nobody_outside_chooses_where_a_token_falls() {
+        let places = |scatter: &Scatter| -> HashSet<u64> {
+            let hash = |number: u32| {
+                // Alike in all the bits that a table looks at first, whichever end it begins at.
+                let mut bytes = [0; 32];
+                bytes[2..6].copy_from_slice(&number.to_le_bytes());
+                scatter.hash_one(TokenHash::from_bytes(bytes)) % 4096
+            };
+            (0..1000).map(hash).collect()
+        };
+        let (one, other) = (Scatter::new(), Scatter::new());
+        assert!(places(&one).len() > 500, "{one:?}");
+        assert_ne!(places(&one), places(&other));
     }
 }
