@@ -116,7 +116,7 @@ impl Sessions {
         if consequence == Consequence::Off {
             return Ok(Standing::Good);
         }
-        if !session.0.noted_move.swap(true, Ordering::Relaxed) {
+        if !session.entry.noted_move.swap(true, Ordering::Relaxed) {
             self.audit.record(&AuditEvent::SessionMoved {
                 sid: session.sid().to_string(),
                 user_agent: began.user_agent != now.user_agent,

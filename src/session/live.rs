@@ -1,7 +1,7 @@
 //! Sessions as this node holds them: one [`Live`] per session, one [`Entry`] per token, and [`LiveSession`], the proof
 //! that a request belongs to a session that is good.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(super) struct Live {
     idle_timeout: Duration,
     last_seen: AtomicU64,
     last_saved: AtomicU64,
+    /// How many of its tokens were seen to be replaced.
+    replaced: AtomicU32,
     /// 0 while it lives, else the [`EndReason`] plus one.
     over: AtomicU8,
     ended: Notify,
@@ -59,6 +61,7 @@ impl Live {
             idle_timeout: Duration::from_millis(row.idle_millis),
             last_seen: AtomicU64::new(row.last_seen.as_millis()),
             last_saved: AtomicU64::new(row.last_seen.as_millis()),
+            replaced: AtomicU32::new(0),
             over: AtomicU8::new(0),
             ended: Notify::new(),
             registry: Arc::downgrade(registry),
@@ -72,6 +75,15 @@ impl Live {
         self.last_saved.fetch_max(seen, Ordering::Relaxed);
         self.expires
             .fetch_max(row.expires.as_millis(), Ordering::Relaxed);
+    }
+
+    /// One of its tokens has been replaced: whoever remembers a session looks it up anew.
+    pub(super) fn note_replaced(&self) {
+        self.replaced.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn replaced(&self) -> u32 {
+        self.replaced.load(Ordering::Acquire)
     }
 
     pub(super) fn end(&self, reason: EndReason) {
@@ -208,51 +220,55 @@ impl Entry {
 
 /// Proof that a request presented the token of a session that is good. Only [`Sessions`](super::Sessions) makes one.
 #[derive(Clone, Debug)]
-pub struct LiveSession(pub(super) Arc<Entry>);
+pub struct LiveSession {
+    pub(super) entry: Arc<Entry>,
+    /// What [`Live::replaced`] was before it was looked up.
+    pub(super) replaced: u32,
+}
 
 impl LiveSession {
     pub fn sid(&self) -> Sid {
-        self.0.live.sid
+        self.entry.live.sid
     }
 
     /// `None` for a visitor who has not logged in.
     pub fn identity(&self) -> Option<&Identity> {
-        self.0.private.identity.as_ref()
+        self.entry.private.identity.as_ref()
     }
 
     pub fn private(&self) -> &Private {
-        &self.0.private
+        &self.entry.private
     }
 
     /// The header fields that tell an app who this is, made once per token. `None` where nobody has logged in.
     pub fn headers(&self, layout: &HeaderLayout) -> Option<&IdentityHeaders> {
         let identity = self.identity()?;
         let make = || IdentityHeaders::new(layout, identity);
-        Some(self.0.headers.get_or_init(make))
+        Some(self.entry.headers.get_or_init(make))
     }
 
     /// A cookie that the response must carry: the token is being replaced and the browser is not known to have the
     /// new one.
     pub fn renewal(&self) -> Option<&HeaderValue> {
-        let cookie = self.0.successor.get()?;
-        self.0.successor_seen().is_none().then_some(cookie)
+        let cookie = self.entry.successor.get()?;
+        self.entry.successor_seen().is_none().then_some(cookie)
     }
 
     /// Seconds until the session ends if nothing more is heard of it, and until it ends in any case.
     pub fn seconds_left(&self, now: Timestamp) -> (u64, u64) {
-        let clocking = self.0.clocking();
+        let clocking = self.entry.clocking();
         let absolute = clocking.expires.since(now);
         let idle = clocking.last_seen.after(clocking.idle_timeout).since(now);
         (idle.min(absolute).as_secs(), absolute.as_secs())
     }
 
     pub fn is_over(&self) -> bool {
-        self.0.live.is_over()
+        self.entry.live.is_over()
     }
 
     /// Waits until the session is over.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        let live = self.0.live.clone();
+        let live = self.entry.live.clone();
         async move {
             let ended = live.ended.notified();
             tokio::pin!(ended);

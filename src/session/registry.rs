@@ -34,18 +34,22 @@ impl Registry {
 
     /// Takes over what was just stored of a session, where somebody holds it.
     pub(super) fn learn(&self, row: &SessionRow) {
-        let live = self.sessions.lock().get(&row.sid).and_then(Weak::upgrade);
-        if let Some(live) = live {
+        if let Some(live) = self.held(row.sid) {
             live.learn(row);
         }
     }
 
     /// Ends a session for all who hold it.
     pub(super) fn end(&self, sid: Sid, reason: EndReason) {
-        let live = self.sessions.lock().get(&sid).and_then(Weak::upgrade);
-        // Outside the lock: dropping the last holder comes back to `forget`.
-        if let Some(live) = live {
+        if let Some(live) = self.held(sid) {
             live.end(reason);
+        }
+    }
+
+    /// One of a session's tokens has been replaced.
+    pub(super) fn note_replaced(&self, sid: Sid) {
+        if let Some(live) = self.held(sid) {
+            live.note_replaced();
         }
     }
 
@@ -59,8 +63,7 @@ impl Registry {
 
     /// The latest activity of a session that somebody holds, which the store may not know of yet.
     pub(super) fn last_seen(&self, sid: Sid) -> Option<Timestamp> {
-        let live = self.sessions.lock().get(&sid).and_then(Weak::upgrade);
-        live.map(|live| live.last_seen())
+        self.held(sid).map(|live| live.last_seen())
     }
 
     /// The last holder is gone, unless somebody has adopted the session anew in the meantime.
@@ -72,5 +75,10 @@ impl Registry {
         {
             sessions.remove(&sid);
         }
+    }
+
+    /// For use outside the lock: dropping the last holder comes back to [`Registry::forget`].
+    fn held(&self, sid: Sid) -> Option<Arc<Live>> {
+        self.sessions.lock().get(&sid).and_then(Weak::upgrade)
     }
 }

@@ -45,14 +45,14 @@ impl Sessions {
             return Ok(None);
         };
         let now = self.clock.now();
-        for (next, before) in renewal.links {
-            if let Err(error) = self.confirm(next, before, now).await {
+        let sid = renewal.session.sid;
+        for link in renewal.links {
+            if let Err(error) = self.confirm(sid, link, now).await {
                 tracing::warn!(%error, "a token that was replaced by a login could not be retired yet");
-                self.confirm_soon(next, before);
+                self.confirm_soon(sid, link);
             }
         }
         let session = &renewal.session;
-        let sid = session.sid;
         self.metrics.session(SessionEvent::Rotated);
         let (subject, user) = (&login.identity.subject, login.identity.user.clone());
         self.audit.record(&AuditEvent::Reauthenticated {
@@ -68,7 +68,7 @@ impl Sessions {
     /// The token that a request presented for its session, out of its cookies.
     pub fn presented(&self, session: &LiveSession, found: Found<'_>) -> Option<Token> {
         let is_its =
-            |value: &[u8]| Token::parse(value).filter(|token| token.hash() == session.0.hash);
+            |value: &[u8]| Token::parse(value).filter(|token| token.hash() == session.entry.hash);
         match found {
             Found::None => None,
             Found::One(value) => is_its(value),

@@ -142,17 +142,17 @@ impl Sessions {
             self.offer(entry, token, successor);
         }
         if let Some(predecessor) = row.predecessor {
-            self.confirm_soon(entry.hash, predecessor);
+            self.confirm_soon(entry.live.sid, (entry.hash, predecessor));
         }
     }
 
     /// The new token has been seen: from now on the one before it lives `rotate_grace` longer.
-    pub(super) fn confirm_soon(self: &Arc<Self>, hash: TokenHash, predecessor: TokenHash) {
+    pub(super) fn confirm_soon(self: &Arc<Self>, sid: Sid, link: (TokenHash, TokenHash)) {
         let (sessions, at) = (self.clone(), self.clock.now());
         self.background.spawn(async move {
             let mut pause = Duration::from_millis(500);
             for _ in 0..CONFIRM_TRIES {
-                match sessions.confirm(hash, predecessor, at).await {
+                match sessions.confirm(sid, link, at).await {
                     Ok(()) => return,
                     Err(error) => tracing::warn!(%error, "a new token could not be confirmed yet"),
                 }
@@ -162,10 +162,12 @@ impl Sessions {
         });
     }
 
+    /// Tells the store and this node that a token was presented for the first time, and so that the one before it was
+    /// replaced.
     pub(super) async fn confirm(
         &self,
-        hash: TokenHash,
-        predecessor: TokenHash,
+        sid: Sid,
+        (hash, predecessor): (TokenHash, TokenHash),
         at: Timestamp,
     ) -> Result<(), StoreError> {
         if let Some(old) = self.cache.token(&predecessor).await {
@@ -177,6 +179,8 @@ impl Sessions {
         if let Some(old) = self.cache.token(&predecessor).await {
             old.see_successor(at);
         }
+        // A connection may remember the old token though the cache has let go of it.
+        self.registry.note_replaced(sid);
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! The verb: authenticate. How sessions begin is in `issuing`, how they end in `ending`; everything that lives longer than a request is in
-//! `upkeep`; how tokens are replaced is in `rotation`.
+//! The verb: authenticate. How sessions begin is in `issuing`, how they end in `ending`, how tokens are replaced in
+//! `rotation`; everything that lives longer than a request is in `upkeep`.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -151,6 +151,7 @@ impl Sessions {
             // Another node may know of an end, or of activity, that this one does not.
             entry = self.reload(&token).await?;
         }
+        let replaced = entry.live.replaced();
         if entry.live.is_over() {
             return Err(AuthError::Ended);
         }
@@ -172,7 +173,7 @@ impl Sessions {
                     self.replace_soon(&entry, token);
                 }
                 self.note_activity(&entry, presence);
-                Ok(LiveSession(entry))
+                Ok(LiveSession { entry, replaced })
             }
         }
     }
@@ -180,8 +181,10 @@ impl Sessions {
     /// Whether a session that this connection saw a moment ago is plainly good: a few comparisons, nothing shared is
     /// locked. `false` says nothing; [`Sessions::authenticate`] then decides.
     pub fn still_good(&self, session: &LiveSession, presence: Presence) -> bool {
-        let entry = &session.0;
-        if entry.live.is_over() || entry.successor_seen().is_some() || self.is_stale(entry) {
+        let entry = &session.entry;
+        let is_newest =
+            entry.successor_seen().is_none() && entry.live.replaced() == session.replaced;
+        if entry.live.is_over() || !is_newest || self.is_stale(entry) {
             return false;
         }
         match self.verdict(entry, presence) {

@@ -8,7 +8,9 @@ use doorward::config::{self, MINIMAL, Missing};
 use doorward::identity::{Identity, Subject};
 use doorward::secret::{Keyring, Secret};
 use doorward::session::store::Memory;
-use doorward::session::{Login, LoginError, OnLimit, Parts, PerUser, Sessions, Settings};
+use doorward::session::{
+    AuthError, Login, LoginError, OnLimit, Parts, PerUser, Presence, Sessions, Settings, Token,
+};
 use doorward::telemetry::{Audit, LineWriter, Metrics};
 use http::Method;
 use tokio::runtime::Handle;
@@ -207,6 +209,38 @@ async fn a_route_may_want_a_login_that_is_fresh() {
     let mut bob = logged_in(&proxy, "bob").await;
     proxy.clock.advance(10 * MINUTE);
     assert_eq!(bob.fetch("/bank").await.status, 403);
+}
+
+#[tokio::test]
+async fn a_connection_does_not_remember_a_token_for_longer_than_the_token_lives() {
+    let clock = Clock::fixed(Timestamp::from_millis(1_800_000_000_000));
+    // Nothing stays in the cache, as after a long time in which the connection alone remembered.
+    let settings = Settings {
+        cache_size: 0,
+        ..Settings::default()
+    };
+    let grace = settings.rotate_grace;
+    let sessions = sessions(&Arc::default(), settings, clock.clone());
+    let issued = sessions.issue(login("alice")).await.unwrap();
+    let cookie = issued.cookie.to_str().unwrap();
+    let pair = cookie.split(';').next().unwrap();
+    let old = pair.strip_prefix("__Host-sid=").unwrap();
+    let remembered = sessions.authenticate(old.as_bytes(), ACTIVE).await.unwrap();
+    assert!(sessions.still_good(&remembered, ACTIVE));
+
+    let token = Token::parse(old.as_bytes()).unwrap();
+    sessions
+        .prove_again(token, &login("alice"))
+        .await
+        .unwrap()
+        .unwrap();
+    let within_grace = sessions.authenticate(old.as_bytes(), ACTIVE).await.unwrap();
+    clock.advance(grace);
+    for memory in [&remembered, &within_grace] {
+        assert!(!sessions.still_good(memory, ACTIVE));
+    }
+    let again = sessions.authenticate(old.as_bytes(), ACTIVE).await;
+    assert_eq!(again.unwrap_err(), AuthError::Reused(issued.sid));
 }
 
 #[tokio::test]
@@ -899,16 +933,26 @@ async fn until_offered(browser: &mut Browser, old: &str) -> Answer {
     panic!("no new token was offered");
 }
 
+const ACTIVE: Presence = Presence {
+    idle_timeout: None,
+    activity: true,
+};
+
 /// One of several processes over one store.
 fn node(store: &Arc<Memory>, per_user: PerUser) -> Arc<Sessions> {
+    let settings = Settings {
+        per_user,
+        ..Settings::default()
+    };
     let clock = Clock::fixed(Timestamp::from_millis(1_800_000_000_000));
+    sessions(store, settings, clock)
+}
+
+fn sessions(store: &Arc<Memory>, settings: Settings, clock: Clock) -> Arc<Sessions> {
     let parts = Parts {
         store: store.clone(),
         keyring: Arc::new(Keyring::new(vec![Secret::new([7; 32])]).unwrap()),
-        settings: Settings {
-            per_user,
-            ..Settings::default()
-        },
+        settings,
         audit: Audit::new(LineWriter::off(), clock.clone()),
         clock,
         metrics: Arc::new(Metrics::new()),
