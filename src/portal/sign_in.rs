@@ -205,8 +205,12 @@ impl Portal {
             login.identity.user.clone(),
         );
         let issued = self.sessions.issue(login).await?;
-        if let Some(old) = request.session {
-            self.sessions.end(old.sid(), EndReason::Replaced).await?;
+        if let Some(old) = request.session
+            && let Err(error) = self.sessions.end(old.sid(), EndReason::Replaced).await
+        {
+            // Nobody is told of the new one, which must not take up the user's room.
+            let _owed = self.sessions.end(issued.sid, EndReason::Withdrawn).await;
+            return Err(error.into());
         }
         let (sid, (provider, user)) = (issued.sid.to_string(), event);
         self.audit.record(&AuditEvent::LoginSucceeded {

@@ -82,13 +82,13 @@ impl Sessions {
             Ok(live) => rule.after(&live),
             Err(error) => {
                 // Nobody has been told of it, and nobody knows whether it may stand.
-                self.end(issued.sid, EndReason::Evicted).await?;
+                self.end(issued.sid, EndReason::Withdrawn).await?;
                 return Err(error.into());
             }
         };
         match room {
             Room::None => {
-                self.end(issued.sid, EndReason::Evicted).await?;
+                self.end(issued.sid, EndReason::Withdrawn).await?;
                 Err(self.full(&login))
             }
             Room::Made(gone) => {
@@ -141,8 +141,15 @@ impl Sessions {
             predecessor: None,
             successor: None,
         };
-        self.within(StoreOp::Create, self.store.create(session, row))
-            .await?;
+        let created = self.store.create(session, row);
+        if let Err(error) = self.within(StoreOp::Create, created).await {
+            if error == StoreError::Timeout {
+                // It may be stored all the same, and would take up room without anybody who holds its token.
+                self.cache.note_ended(sid).await;
+                self.owed.lock().add(sid, EndReason::Withdrawn);
+            }
+            return Err(error);
+        }
         self.metrics.session(SessionEvent::Issued);
         let cookie = self.cookie_until(&token, remembered.then_some(expires));
         Ok(Issued { sid, cookie })

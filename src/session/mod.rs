@@ -52,6 +52,8 @@ pub enum EndReason {
     /// A token that had been replaced was presented again.
     TokenReused,
     UserChanged,
+    /// Its login failed after it had begun: nobody was told of it.
+    Withdrawn,
 }
 
 impl EndReason {
@@ -67,6 +69,7 @@ impl EndReason {
             Self::Replaced => "replaced",
             Self::TokenReused => "token_reused",
             Self::UserChanged => "user_changed",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }

@@ -12,8 +12,9 @@ use doorward::identity::{Identity, Subject};
 use doorward::secret::{Keyring, Secret};
 use doorward::session::store::{Invalidation, Memory, Rotation, SessionStore, StoreError, Update};
 use doorward::session::{
-    AuthError, EndReason, Issued, LiveSession, Login, Parts, Presence, SessionRow, Sessions,
-    Settings, Sid, Stored, SubjectTag, Successor, Token, TokenHash, TokenRow, Touches,
+    AuthError, EndReason, Issued, LiveSession, Login, OnLimit, Parts, PerUser, Presence,
+    SessionRow, Sessions, Settings, Sid, Stored, SubjectTag, Successor, Token, TokenHash, TokenRow,
+    Touches,
 };
 use doorward::telemetry::{Audit, LineWriter, Metrics, Sink};
 use parking_lot::Mutex;
@@ -81,6 +82,27 @@ async fn a_login_that_cannot_be_stored_is_no_login() {
         node.store.all(Trouble::None);
         assert_eq!(node.sessions.stored().await.unwrap(), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_was_stored_too_late_takes_up_no_room() {
+    let mut node = Node::with(Settings {
+        per_user: PerUser {
+            max: 1,
+            on_limit: OnLimit::Deny,
+        },
+        ..Settings::default()
+    });
+    node.store.set("create", Trouble::Waits);
+    let refused = node.sessions.issue(login("alice")).await.unwrap_err();
+    assert_eq!(refused, StoreError::Timeout.into());
+    assert_eq!(node.store.rows().await, 1, "nobody holds its token");
+    node.store.all(Trouble::None);
+    node.log_in("alice").await;
+    node.run_upkeep();
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(node.store.rows().await, 1);
+    assert_eq!(node.audit(), ["withdrawn"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,14 +345,22 @@ impl Node {
         Self::over(Arc::default())
     }
 
+    fn with(settings: Settings) -> Self {
+        Self::of(Arc::default(), settings)
+    }
+
     fn over(store: Arc<Troubled>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let log = LineWriter::open(&Sink::File(folder.path().join("audit.log"))).unwrap();
-        let clock = Clock::fixed(Timestamp::from_millis(1_800_000_000_000));
         let settings = Settings {
             idle_timeout: 10 * HOUR,
             ..Settings::default()
         };
+        Self::of(store, settings)
+    }
+
+    fn of(store: Arc<Troubled>, settings: Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = LineWriter::open(&Sink::File(folder.path().join("audit.log"))).unwrap();
+        let clock = Clock::fixed(Timestamp::from_millis(1_800_000_000_000));
         let (sessions, touches) = Sessions::new(Parts {
             store: store.clone(),
             keyring: Arc::new(Keyring::new(vec![Secret::new([7; 32])]).unwrap()),
