@@ -1,6 +1,7 @@
 //! Logging in with a name and a password from the users file. Unknown users cost what wrong passwords cost.
 //! It knows no form, no cookie and no session.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use super::hashing::{self, Hasher, HashingError};
 use super::roster::Roster;
 use super::rules;
 use super::throttle::{Attempt, Throttle, Verdict};
-use super::users::User;
+use super::users::{User, UserFile};
 use super::{Credentials, LocalSettings, LoginMethod, Refusal, Step};
 use crate::clock::Clock;
 use crate::identity::{Identity, Subject};
@@ -29,8 +30,10 @@ pub struct LocalUsers {
 #[derive(Debug)]
 struct Directory {
     roster: Roster,
-    /// Hashed for users that do not exist. Nobody knows a password to it, and a match would admit nobody.
+    /// What a password is compared with where there are no users. Nobody knows one to it.
     decoy: String,
+    /// Chooses a decoy for each name that does not exist, always the same.
+    choice: RandomState,
 }
 
 enum Judgement {
@@ -61,6 +64,7 @@ impl LocalUsers {
             directory: Arc::new(Directory {
                 roster: Roster::new(users),
                 decoy: hashing::hash_password(&random::<32>())?,
+                choice: RandomState::new(),
             }),
         })
     }
@@ -135,7 +139,7 @@ impl Directory {
         };
         let fits = password.expose().len() <= rules::MAX_BYTES;
         let user = users.find(name).filter(|_| fits);
-        let phc = user.map_or(&self.decoy, |user| &user.password);
+        let phc = user.map_or_else(|| self.decoy(&users, name), |user| &user.password);
         match hashing::verify_password(password.expose(), phc) {
             Ok(true) => user.map_or(Judgement::Wrong, |user| self.confirm(user)),
             Ok(false) => Judgement::Wrong,
@@ -144,6 +148,16 @@ impl Directory {
                 Judgement::Unavailable
             }
         }
+    }
+
+    /// Some user's hash, so that a name which does not exist takes as long as one that does, whatever parameters the
+    /// hashes in the file have. A match admits nobody.
+    fn decoy<'u>(&'u self, users: &'u UserFile, name: &str) -> &'u str {
+        let users = users.users();
+        let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
+        let place = self.choice.hash_one(name).checked_rem(count);
+        let user = place.and_then(|place| users.get(usize::try_from(place).ok()?));
+        user.map_or(&self.decoy, |user| &user.password)
     }
 
     /// Hashing takes a while: who was removed or got a new password meanwhile is not admitted with the old one.
@@ -269,10 +283,27 @@ mod tests {
     #[test]
     fn an_unknown_user_costs_a_hash_of_the_same_parameters() {
         let bench = Bench::new(5);
+        let directory = &bench.users.directory;
+        let text = |name: &str, memory: u32| {
+            let tail = "$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+            format!(
+                "[[user]]\nname = '{name}'\npassword = '$argon2id$v=19$m={memory},t=2,p=1{tail}'\n"
+            )
+        };
+        fs::write(bench.path(), text("alice", 64) + &text("bob", 128)).unwrap();
+        let users = directory.roster.users().unwrap();
+        let decoys: std::collections::BTreeSet<_> = (0..64)
+            .map(|number| directory.decoy(&users, &number.to_string()))
+            .collect();
+        let kept = users.users().iter().map(|user| user.password.as_str());
+        assert_eq!(decoys, kept.collect(), "as often as each of them");
+        let again = directory.decoy(&users, "nobody");
+        assert_eq!(directory.decoy(&users, "nobody"), again);
+        // Where there are no users at all, those of the first.
         let chosen = NewPassword::choose("alice", "correct horse").unwrap();
         let parameters = |phc: &str| phc.split('$').take(4).collect::<Vec<_>>().join("$");
         assert_eq!(
-            parameters(&bench.users.directory.decoy),
+            parameters(directory.decoy(&UserFile::default(), "nobody")),
             parameters(chosen.phc())
         );
     }
@@ -283,8 +314,13 @@ mod tests {
         let directory = Directory {
             roster: Roster::new(bench.path()),
             decoy: hashing::hash_password(b"guessed it").unwrap(),
+            choice: RandomState::new(),
         };
         let judged = directory.judge("nobody", &Secret::new("guessed it"));
+        assert!(matches!(judged, Judgement::Wrong));
+        // The only user's hash is the decoy of everybody else.
+        add(&bench.path(), "alice", "correct horse");
+        let judged = directory.judge("nobody", &Secret::new("correct horse"));
         assert!(matches!(judged, Judgement::Wrong));
     }
 
