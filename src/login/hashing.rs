@@ -13,7 +13,7 @@ use argon2::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use crate::secret::{Secret, random};
+use crate::secret::random;
 
 /// The most memory that one hash may ask for, in KiB.
 const MAX_MEMORY_KIB: u32 = 1024 * 1024;
@@ -68,17 +68,6 @@ impl Hasher {
         Ok(hasher)
     }
 
-    /// The password's hash in PHC form, with a new salt and the parameters OWASP recommends (19 MiB, 2 passes, 1 lane).
-    pub async fn hash(&self, password: Secret) -> Result<String, HashingError> {
-        self.run(move || hash_password(password.expose())).await?
-    }
-
-    /// Whether `phc` is the hash of `password`.
-    pub async fn verify(&self, password: Secret, phc: String) -> Result<bool, HashingError> {
-        self.run(move || verify_password(password.expose(), &phc))
-            .await?
-    }
-
     /// Runs `work` on a hashing thread. It is skipped if the caller has gone before it begins.
     pub(super) async fn run<T, F>(&self, work: F) -> Result<T, HashingError>
     where
@@ -108,7 +97,7 @@ impl Drop for Hasher {
     }
 }
 
-/// As [`Hasher::hash`], on the calling thread: for the command line and for starting up.
+/// The password's hash in PHC form, with a new salt and the parameters OWASP recommends (19 MiB, 2 passes, 1 lane).
 pub(super) fn hash_password(password: &[u8]) -> Result<String, HashingError> {
     let salt: [u8; password_hash::phc::Salt::RECOMMENDED_LENGTH] = random();
     let hash = Argon2::default()
@@ -117,7 +106,7 @@ pub(super) fn hash_password(password: &[u8]) -> Result<String, HashingError> {
     Ok(hash.to_string())
 }
 
-/// As [`Hasher::verify`], on the calling thread.
+/// Whether `phc` is the hash of `password`.
 pub(super) fn verify_password(password: &[u8], phc: &str) -> Result<bool, HashingError> {
     let hash = parse(phc)?;
     match Argon2::default().verify_password(password, &hash) {
@@ -247,16 +236,13 @@ mod tests {
         release
     }
 
-    #[tokio::test]
-    async fn a_password_verifies_against_its_own_hash_and_no_other() {
-        let hasher = Hasher::new(1, 4).unwrap();
-        let phc = hasher.hash(Secret::new("correct horse")).await.unwrap();
+    #[test]
+    fn a_password_verifies_against_its_own_hash_and_no_other() {
+        let phc = hash_password(b"correct horse").unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
-        let right = hasher.verify(Secret::new("correct horse"), phc.clone());
-        assert!(right.await.unwrap());
-        let wrong = hasher.verify(Secret::new("correct horsf"), phc.clone());
-        assert!(!wrong.await.unwrap());
-        let again = hasher.hash(Secret::new("correct horse")).await.unwrap();
+        assert_eq!(verify_password(b"correct horse", &phc), Ok(true));
+        assert_eq!(verify_password(b"correct horsf", &phc), Ok(false));
+        let again = hash_password(b"correct horse").unwrap();
         assert_ne!(phc, again, "every hash has its own salt");
     }
 
