@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, HOST, HeaderValue};
 use http::uri::Authority;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::session::store::SessionStore;
 use crate::telemetry::Metrics;
-use crate::wire::Page;
+use crate::wire::{Page, json_page, page};
 
 /// Connections at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -238,8 +237,7 @@ fn readiness(obstacles: &[String]) -> Page {
         [] => (StatusCode::OK, "ready"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     };
-    let body = json!({ "status": word, "reasons": obstacles });
-    page(status, "application/json", body.to_string())
+    json_page(status, &json!({ "status": word, "reasons": obstacles }))
 }
 
 /// RFC 9457.
@@ -247,16 +245,6 @@ fn problem(status: StatusCode) -> Page {
     let title = status.canonical_reason().unwrap_or("error");
     let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
     page(status, "application/problem+json", body.to_string())
-}
-
-fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Page {
-    let mut page = Response::new(body.into());
-    *page.status_mut() = status;
-    let headers = page.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    page
 }
 
 #[cfg(test)]

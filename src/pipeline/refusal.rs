@@ -1,9 +1,8 @@
 //! Every way in which a request is turned down, and the only place where that becomes HTTP: a status, a page or JSON,
 //! with a request id and nothing that helps an attacker.
 
-use bytes::Bytes;
+use http::StatusCode;
 use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::admit::AdmitError;
@@ -11,7 +10,7 @@ use super::path::PathError;
 use crate::portal::{Audience, ErrorView, Pages, PortalError};
 use crate::routing::Oddity;
 use crate::upstream::UpstreamError;
-use crate::wire::{Page, RequestId};
+use crate::wire::{Page, RequestId, json_page};
 
 /// Why a request gets no answer from an app.
 #[derive(Debug, thiserror::Error)]
@@ -288,17 +287,5 @@ fn bad_request(message: &'static str) -> Text {
 
 fn program(text: &Text, id: &str) -> Page {
     let body = json!({ "error": text.code, "message": text.message, "request_id": id });
-    let mut page = Response::new(Bytes::from(body.to_string()));
-    *page.status_mut() = text.status;
-    let headers = page.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    page
+    json_page(text.status, &body)
 }

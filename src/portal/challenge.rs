@@ -7,7 +7,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::{LOGIN_PROMPT, login_url};
-use crate::wire::{Page, RequestId};
+use crate::wire::{Page, RequestId, json_page, page};
 
 /// Who reads the answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -93,14 +93,11 @@ impl Challenge<'_> {
         if self.anew {
             login_url.push_str(LOGIN_PROMPT);
         }
-        let mut page = match self.audience {
+        match self.audience {
             Audience::Person => redirect(&login_url),
             Audience::Program => unauthorized(self.error(), &login_url, self.id),
             Audience::Grpc => grpc_unauthenticated(),
-        };
-        page.headers_mut()
-            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        page
+        }
     }
 
     /// What a program is told: stable, in snake case.
@@ -126,19 +123,9 @@ pub(super) fn redirect(location: &str) -> Page {
 
 fn unauthorized(error: &str, login_url: &str, id: RequestId) -> Page {
     let body = json!({ "error": error, "login_url": login_url, "request_id": id.to_string() });
-    let mut page = Response::new(Bytes::from(body.to_string()));
-    *page.status_mut() = StatusCode::UNAUTHORIZED;
-    let headers = page.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    let mut page = json_page(StatusCode::UNAUTHORIZED, &body);
     // A scheme that no browser knows, so that none shows a password dialog of its own.
-    headers.insert(
+    page.headers_mut().insert(
         header::WWW_AUTHENTICATE,
         HeaderValue::from_static("Session realm=\"doorward\""),
     );
@@ -147,12 +134,8 @@ fn unauthorized(error: &str, login_url: &str, id: RequestId) -> Page {
 
 /// A response of trailers only: status 16, UNAUTHENTICATED.
 fn grpc_unauthenticated() -> Page {
-    let mut page = Response::new(Bytes::new());
+    let mut page = page(StatusCode::OK, "application/grpc", Bytes::new());
     let headers = page.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
     headers.insert("grpc-status", HeaderValue::from_static("16"));
     headers.insert("grpc-message", HeaderValue::from_static("login required"));
     page

@@ -1,12 +1,10 @@
 //! Who am I, and for how long: for scripts of the app. It never touches the idle timer.
 
-use bytes::Bytes;
-use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
+use http::StatusCode;
 use serde_json::json;
 
 use super::{Portal, PortalRequest, login_url};
-use crate::wire::Page;
+use crate::wire::{Page, json_page};
 
 impl Portal {
     pub(super) fn who_am_i(&self, request: &PortalRequest<'_>) -> Page {
@@ -33,18 +31,6 @@ impl Portal {
                 json!({ "authenticated": false, "login_url": login_url("/") }),
             ),
         };
-        let mut page = Response::new(Bytes::from(body.to_string()));
-        *page.status_mut() = status;
-        let headers = page.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
-        page
+        json_page(status, &body)
     }
 }

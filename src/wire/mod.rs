@@ -8,6 +8,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
 use crate::secret::random;
 
@@ -16,6 +18,22 @@ pub const RESERVED_PREFIX: &str = "/.doorward/";
 
 /// A whole response of our own making.
 pub type Page = http::Response<Bytes>;
+
+/// A page that nobody keeps and no browser takes for anything but what it is.
+pub fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Page {
+    let mut page = Page::new(body.into());
+    *page.status_mut() = status;
+    let headers = page.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    page
+}
+
+/// The same for programs.
+pub fn json_page(status: StatusCode, body: &serde_json::Value) -> Page {
+    page(status, "application/json", body.to_string())
+}
 
 /// Names one request in logs and on error pages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
