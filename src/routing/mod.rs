@@ -87,13 +87,7 @@ impl HostRoutes {
     fn insert(&mut self, route: Route) -> Result<(), Ambiguous> {
         self.longest_prefix = self.longest_prefix.max(route.path.len());
         let same = self.by_prefix.entry(route.path.clone()).or_default();
-        let overlaps =
-            |other: &Arc<Route>| match (route.methods.is_empty(), other.methods.is_empty()) {
-                (true, true) => true,
-                (false, false) => route.methods.iter().any(|m| other.methods.contains(m)),
-                _ => false,
-            };
-        if same.iter().any(overlaps) {
+        if same.iter().any(|other| route.shares_methods(other)) {
             let (host, path) = (route.host.to_string(), route.path);
             return Err(Ambiguous { host, path });
         }

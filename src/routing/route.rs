@@ -44,6 +44,18 @@ pub struct Route {
     pub response_headers: Edits,
 }
 
+impl Route {
+    /// Whether some method is served by both.
+    pub fn shares_methods(&self, other: &Self) -> bool {
+        match (self.methods.is_empty(), other.methods.is_empty()) {
+            (true, true) => true,
+            (false, false) => self.methods.iter().any(|m| other.methods.contains(m)),
+            // The one that names its methods comes first, and the other takes what is left.
+            _ => false,
+        }
+    }
+}
+
 /// Who may pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Access {

@@ -87,12 +87,7 @@ pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &
 }
 
 fn overlap(a: &Route, b: &Route) -> bool {
-    let methods = match (a.methods.is_empty(), b.methods.is_empty()) {
-        (true, true) => true,
-        (false, false) => a.methods.iter().any(|method| b.methods.contains(method)),
-        _ => false,
-    };
-    methods && a.host == b.host && a.path == b.path
+    a.host == b.host && a.path == b.path && a.shares_methods(b)
 }
 
 fn refuse_twin(report: &Report<'_>, first: &Placed, later: &Placed) {
