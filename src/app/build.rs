@@ -32,9 +32,6 @@ use crate::telemetry::{AccessLog, Audit, LineWriter, Metrics};
 use crate::upstream::Upstreams;
 use crate::wire::RequestIds;
 
-/// Logins that may wait for a hash to be computed.
-const HASH_QUEUE: usize = 64;
-
 #[derive(Debug)]
 pub(super) struct Built {
     pub(super) shared: Arc<Shared>,
@@ -175,7 +172,7 @@ fn local_users(
         return Ok(None);
     };
     let Kind::Local(local) = &provider.kind;
-    let hasher = Hasher::new(Hasher::default_threads(), HASH_QUEUE)
+    let hasher = Hasher::new(Hasher::default_threads(), Hasher::QUEUE_LEN)
         .context("cannot start the hashing threads")?;
     let id = provider.id.clone();
     let users = LocalUsers::new(id.clone(), local.clone(), Arc::new(hasher), clock.clone())?;

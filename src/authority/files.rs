@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{KeyPair, PublicKeyData};
@@ -142,15 +143,12 @@ pub(super) fn exists(file: &Path) -> Result<bool, AuthorityError> {
 
 /// Folders that we make are the user's alone; one that is there stays as it is.
 pub(super) fn create_folder(folder: &Path) -> Result<(), AuthorityError> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     // A bare file name has the empty path for its folder.
     if folder.as_os_str().is_empty() {
         return Ok(());
     }
-    builder.create(folder).map_err(|source| at(folder, source))
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| at(folder, source))
 }
 
 /// Whoever reads `file` sees the old text or the new one, never a part, and a private one is never open to others, not
@@ -172,11 +170,11 @@ pub(super) fn write_atomically(
 }
 
 fn write_new(file: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode as u32);
-    let mut open = options.open(file)?;
+    let mut open = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode as u32)
+        .open(file)?;
     open.write_all(bytes)?;
     open.sync_all()
 }

@@ -322,7 +322,6 @@ fn hosts_that_a_certificate_cannot_name_are_refused() {
     assert!(authority.issue(&[long], NOW).is_ok());
 }
 
-#[cfg(unix)]
 #[test]
 fn keys_and_folders_are_their_owners_alone() {
     use std::os::unix::fs::PermissionsExt;

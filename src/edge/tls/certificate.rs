@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -272,15 +273,8 @@ fn warn_of(certificate: &Certificate, (chain, key): (&Path, &Path), now: Timesta
 }
 
 /// A group may be let in on purpose (Debian's `ssl-cert`), the whole machine hardly.
-#[cfg(unix)]
 fn readable_by_others(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
-}
-
-#[cfg(not(unix))]
-fn readable_by_others(_: &Path) -> bool {
-    false
 }
 
 fn fingerprint(leaf: &CertificateDer<'_>) -> String {
@@ -501,7 +495,6 @@ mod tests {
         assert!(!shown.contains("key"), "{shown}");
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_key_file_is_open_when_the_world_can_reach_it() {
         use std::os::unix::fs::PermissionsExt;
