@@ -37,10 +37,14 @@ impl Drop for Diagnostics {
     }
 }
 
-/// Sends events that pass the filter `level` (`info`, `doorward=debug,info`) to standard error. The first call of a
+/// Sends events that pass the filter `level` (`debug`, `info,doorward=debug`) to standard error. A level alone is for our
+/// own messages: below `info`, what libraries say of what they read is asked for by their name. The first call of a
 /// process counts; later ones only check their filter.
 pub fn init(level: &str) -> Result<Diagnostics, DiagnosticsError> {
-    let filter = EnvFilter::try_new(level)?;
+    let filter = match level {
+        "debug" | "trace" => EnvFilter::try_new(format!("info,doorward={level}"))?,
+        level => EnvFilter::try_new(level)?,
+    };
     let writer = LineWriter::open(&Sink::Stderr)?;
     let ansi = io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt()
