@@ -211,7 +211,7 @@ fn edit(headers: &mut HeaderMap, edits: &Edits) {
     }
 }
 
-/// Whether trailers of a request may carry this field: nothing that frames, routes, or says who somebody is.
+/// Takes out of the trailers of a request what frames, routes, or says who somebody is.
 pub(super) fn drop_forbidden_trailers(trailers: &mut HeaderMap, shared: &super::Stripped) {
     remove_all(trailers, |name| {
         forbidden_trailer(name)

@@ -22,7 +22,7 @@ pub struct Tunnel {
     pub idle: Duration,
 }
 
-/// Copies until the end. `until` ends it from outside: the session is over, the process stops.
+/// Copies until the end. `until` ends it from outside: the session is over.
 pub async fn tunnel(tunnel: Tunnel, watch: &Watch, until: impl Future<Output = ()>) {
     let Tunnel {
         client,
