@@ -105,7 +105,8 @@ impl Live {
     pub(super) fn see(&self, now: Timestamp) {
         const RESOLUTION: u64 = 1000;
         let now = now.as_millis();
-        if now >= self.last_seen.load(Ordering::Relaxed) + RESOLUTION {
+        let seen = self.last_seen.load(Ordering::Relaxed);
+        if now >= seen.saturating_add(RESOLUTION) {
             self.last_seen.fetch_max(now, Ordering::Relaxed);
         }
     }
