@@ -4,10 +4,15 @@
 //! answered: `create`, `update`, `rotate`, `confirm`, `remove`. What it may never do: bring back what was removed.
 //! `update`, `touch`, `rotate` and `confirm` never create.
 
+mod checked;
 mod embedded;
 mod memory;
+mod redis;
 mod transition;
 
+#[cfg(feature = "redis")]
+pub use self::redis::Redis;
+pub use self::redis::{RedisServers, RedisSettings, RedisTls};
 pub use embedded::Embedded;
 pub use memory::Memory;
 

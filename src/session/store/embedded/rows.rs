@@ -1,18 +1,11 @@
 //! Keys and values as bytes. It knows no table and no transaction.
-//!
-//! Each value ends with a check over its key and itself: bytes that were changed, cut or stored under another name do
-//! not read as a row. It finds accidents, not forgers (those meet the seals inside the rows).
 
-use aws_lc_rs::digest::{Context, SHA256};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
 use crate::clock::Timestamp;
-use crate::session::record::{SessionRow, SubjectTag, decode, encode};
+use crate::session::record::{SessionRow, SubjectTag};
+pub(super) use crate::session::store::checked::{open, seal};
 use crate::session::token::{Sid, TokenHash};
-
-const CHECK_LEN: usize = 8;
 
 /// A session and the moment its entry in the expiry table stands under, which may lag behind its true end.
 #[derive(Debug, Deserialize, Serialize)]
@@ -69,37 +62,6 @@ pub(super) fn subject_in(value: &[u8]) -> Option<SubjectTag> {
     value.try_into().ok().map(SubjectTag)
 }
 
-/// A row as it is stored under `key`.
-pub(super) fn seal<T: Serialize>(key: &[u8], row: &T) -> Vec<u8> {
-    let mut bytes = encode(row);
-    let check = check(key, &bytes);
-    bytes.extend_from_slice(&check);
-    bytes
-}
-
-/// The row stored under `key`, or [`StoreError::Damaged`].
-pub(super) fn open<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
-    let damaged = |why: String| StoreError::Damaged(why);
-    let Some((bytes, stored)) = value.split_last_chunk::<CHECK_LEN>() else {
-        return Err(damaged("the record is cut short".to_owned()));
-    };
-    if check(key, bytes) != *stored {
-        return Err(damaged("the record fails its check".to_owned()));
-    }
-    decode(bytes).map_err(|error| damaged(error.to_string()))
-}
-
-fn check(key: &[u8], bytes: &[u8]) -> [u8; CHECK_LEN] {
-    let mut context = Context::new(&SHA256);
-    context.update(key);
-    context.update(bytes);
-    let mut check = [0; CHECK_LEN];
-    for (to, from) in check.iter_mut().zip(context.finish().as_ref()) {
-        *to = *from;
-    }
-    check
-}
-
 fn joined<const N: usize>(first: &[u8], second: &[u8]) -> [u8; N] {
     let mut key = [0; N];
     for (to, from) in key.iter_mut().zip(first.iter().chain(second)) {
@@ -111,6 +73,7 @@ fn joined<const N: usize>(first: &[u8], second: &[u8]) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::store::StoreError;
 
     fn filed() -> Filed {
         Filed {

@@ -1,0 +1,408 @@
+//! Every change of a session, each in the order that the head of this module explains. Lists and the sweep are in `lists`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::{join_all, try_join};
+use redis::Value;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+use tokio::task::AbortHandle;
+
+use super::keys::{Field, Keys, hash_in, moment, moment_in, sid_in, subject_in};
+use super::link::Link;
+use super::news::{Listener, Node, message};
+use super::rows::{self, Bytes, damaged, shaped};
+use super::scripts::{Prepared, Scripts};
+use super::settings::Settings;
+use crate::clock::Timestamp;
+use crate::secret::random;
+use crate::session::record::{SessionRow, Stored, SubjectTag, Successor, TokenRow};
+use crate::session::store::{Invalidation, Rotation, SessionStore, StoreError, Update, transition};
+use crate::session::token::{Sid, TokenHash};
+
+/// News that wait for this node; one that falls behind hears of it.
+const NEWS: usize = 1024;
+
+/// How often a change begins again because another one came between.
+const TRIES: usize = 5;
+
+/// Sessions that one call of the touching script sees. In a Cluster each has a node of its own.
+const TOUCHED_AT_ONCE: usize = 128;
+
+/// Commands that one operation has under way at once.
+pub(super) const AT_ONCE: usize = 64;
+
+/// The store in Redis. Dropping it stops listening.
+pub struct Redis {
+    pub(super) link: Arc<Link>,
+    pub(super) keys: Keys,
+    pub(super) scripts: Scripts,
+    node: Node,
+    news: broadcast::Sender<Invalidation>,
+    listener: AbortHandle,
+}
+
+/// What a session must still be like when it is removed.
+pub(super) type Expected<'a> = Option<&'a SessionRow>;
+
+impl Redis {
+    /// Waits for nothing and never fails: a server that is down now is one that is down later.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime. The connections live on the one that this is called on.
+    pub fn open(settings: &Settings) -> Self {
+        let home = Handle::current();
+        let link = Link::new(settings, home.clone());
+        let keys = Keys::new(&settings.prefix);
+        let (node, news) = (random(), broadcast::Sender::new(NEWS));
+        let listener = Listener {
+            link: link.clone(),
+            keys: keys.clone(),
+            node,
+            to: news.clone(),
+        };
+        Self {
+            link,
+            keys,
+            scripts: Scripts::new(),
+            node,
+            news,
+            listener: home.spawn(listener.run()).abort_handle(),
+        }
+    }
+
+    /// The fields of a session's hash.
+    pub(super) async fn fields(
+        &self,
+        sid: Sid,
+        fields: &[impl redis::ToRedisArgs],
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let mut get = redis::cmd("HMGET");
+        get.arg(self.keys.session(sid)).arg(fields);
+        self.link.ask(&get).await
+    }
+
+    pub(super) async fn session(&self, sid: Sid) -> Result<Option<SessionRow>, StoreError> {
+        rows::session(sid, &self.fields(sid, &rows::SESSION).await?)
+    }
+
+    /// Runs a script on a session's hash.
+    async fn change<A: redis::ToRedisArgs>(
+        &self,
+        script: &Prepared,
+        sid: Sid,
+        args: A,
+    ) -> Result<Value, StoreError> {
+        script
+            .run(&self.link, &[self.keys.session(sid)], args)
+            .await
+    }
+
+    /// The session that a token leads to, which need not know the token.
+    async fn sid_of(&self, hash: TokenHash) -> Result<Option<Sid>, StoreError> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.keys.token(hash));
+        let sid: Bytes = self.link.ask(&get).await?;
+        sid.map(|sid| sid_in(&sid).ok_or_else(|| damaged("no session id")))
+            .transpose()
+    }
+
+    /// Takes a session away, tells every node, and then clears what led to it. `false` where there was none, or not the
+    /// expected one.
+    pub(super) async fn erase(&self, sid: Sid, expected: Expected<'_>) -> Result<bool, StoreError> {
+        let (version, seen) = match expected {
+            Some(row) => (row.version.to_string(), moment(row.last_seen)),
+            None => (String::new(), String::new()),
+        };
+        let args = (self.keys.ended(), message(sid, &self.node), version, seen);
+        let found = self.change(&self.scripts.remove, sid, args).await?;
+        let found: Option<Vec<Vec<u8>>> = shaped(found)?;
+        let Some((subject, hashes)) = found.as_ref().and_then(|found| found.split_first()) else {
+            return Ok(false);
+        };
+        let tokens = hashes.iter().filter_map(|hash| hash_in(hash));
+        let cleared = try_join(
+            self.forget_tokens(tokens.collect()),
+            self.unfile(sid, subject_in(subject)),
+        );
+        if let Err(error) = cleared.await {
+            // The session is gone, and that is what counts. What is left leads nowhere, and the sweep takes it.
+            tracing::debug!(%sid, %error, "entries of an ended session are left");
+        }
+        Ok(true)
+    }
+
+    /// One attempt; `None` where the session changed meanwhile.
+    async fn try_update(&self, wanted: &SessionRow) -> Result<Option<Update>, StoreError> {
+        let Some(stored) = self.session(wanted.sid).await? else {
+            return Ok(Some(Update::Gone));
+        };
+        let Some(next) = transition::updated(&stored, wanted.clone()) else {
+            return Ok(Some(Update::Conflict));
+        };
+        let [seen, expires] = rows::times(&next);
+        // Before the session: nothing that leads to it may end earlier than it does, whatever happens in between.
+        let tokens = if next.expires > stored.expires {
+            self.prolong(&next, &expires).await?
+        } else {
+            String::new()
+        };
+        let (before, after) = (stored.version.to_string(), next.version.to_string());
+        let args = (
+            before,
+            after,
+            rows::session_bytes(&next),
+            seen,
+            expires,
+            tokens,
+        );
+        let done = self.change(&self.scripts.update, next.sid, args).await?;
+        match shaped(done)? {
+            0 => Ok(Some(Update::Gone)),
+            1 => Ok(Some(Update::Conflict)),
+            3 => {
+                if next.ends() < stored.ends() {
+                    self.end_sooner(&next).await?;
+                }
+                Ok(Some(Update::Done(next.version)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// One attempt; `None` where the session changed meanwhile.
+    async fn try_rotate(
+        &self,
+        old: TokenHash,
+        next: &TokenRow,
+        successor: &Successor,
+    ) -> Result<Option<Rotation>, StoreError> {
+        let fields = [
+            b"expires".to_vec(),
+            Field::Token.of(old),
+            Field::Successor.of(old),
+            Field::Seen.of(old),
+        ];
+        let fields = self.fields(next.sid, &fields).await?;
+        let [expires, token, winner, seen] = fields.as_slice() else {
+            return Err(damaged("fields are missing"));
+        };
+        let (Some(expires), Some(_)) = (expires, token) else {
+            return Ok(Some(Rotation::Gone));
+        };
+        if let Some(winner) = winner {
+            return Ok(Some(Rotation::Superseded(rows::successor(
+                old, winner, seen,
+            )?)));
+        }
+        let expires = moment_in(expires).ok_or_else(|| damaged("no time"))?;
+        let expires = moment(expires);
+        if !self.claim(next.hash, next.sid, &expires).await?
+            && self.sid_of(next.hash).await? != Some(next.sid)
+        {
+            return Err(taken());
+        }
+        let predecessor = next.predecessor.map(|hash| hash.as_bytes().to_vec());
+        let args = (
+            old.as_bytes(),
+            next.hash.as_bytes(),
+            rows::token_bytes(next),
+            predecessor.unwrap_or_default(),
+            rows::successor_bytes(old, successor),
+            expires,
+        );
+        let done = self.change(&self.scripts.rotate, next.sid, args).await?;
+        let done: Vec<Value> = shaped(done)?;
+        let mut done = done.into_iter();
+        let code: i64 = shaped(done.next().unwrap_or(Value::Nil))?;
+        if code == 4 {
+            return Ok(Some(Rotation::Done));
+        }
+        if code == 3 {
+            return Err(taken());
+        }
+        self.forget_tokens(vec![next.hash]).await?;
+        match code {
+            0 => Ok(Some(Rotation::Gone)),
+            1 => {
+                let bytes: Vec<u8> = shaped(done.next().unwrap_or(Value::Nil))?;
+                let seen: Bytes = shaped(done.next().unwrap_or(Value::Nil))?;
+                Ok(Some(Rotation::Superseded(rows::successor(
+                    old, &bytes, &seen,
+                )?)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for Redis {
+    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<(), StoreError> {
+        transition::new_session(false, &session, &token)?;
+        let [seen, expires] = rows::times(&session);
+        let subject = session.subject.map(|tag| tag.0.to_vec());
+        let args = (
+            rows::session_bytes(&session),
+            session.version.to_string(),
+            seen,
+            &expires,
+            subject.unwrap_or_default(),
+            Field::Token.of(token.hash),
+            rows::token_bytes(&token),
+        );
+        let created = self.change(&self.scripts.create, session.sid, args).await?;
+        if !shaped::<bool>(created)? {
+            return Err(taken());
+        }
+        let led_to = async {
+            self.file(&session).await?;
+            let claimed = self.claim(token.hash, token.sid, &expires).await?;
+            claimed.then_some(()).ok_or_else(taken)
+        };
+        if let Err(error) = led_to.await {
+            if let Err(error) = self.erase_unclaimed(&session).await {
+                tracing::debug!(sid = %session.sid, %error, "a session that nobody can open is left to the sweep");
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn load(&self, hash: TokenHash) -> Result<Option<Stored>, StoreError> {
+        let Some(sid) = self.sid_of(hash).await? else {
+            return Ok(None);
+        };
+        let fields = rows::SESSION.map(|name| name.as_bytes().to_vec());
+        let fields = fields.into_iter().chain(rows::token_fields(hash));
+        let fields = self.fields(sid, &fields.collect::<Vec<_>>()).await?;
+        rows::stored(sid, hash, &fields)
+    }
+
+    async fn update(&self, session: SessionRow) -> Result<Update, StoreError> {
+        for _ in 0..TRIES {
+            if let Some(update) = self.try_update(&session).await? {
+                return Ok(update);
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    async fn touch(&self, seen: Vec<(Sid, Timestamp)>) -> Result<(), StoreError> {
+        let at_once = if self.link.is_cluster() {
+            1
+        } else {
+            TOUCHED_AT_ONCE
+        };
+        let calls: Vec<_> = seen.chunks(at_once).collect();
+        let mut failure = None;
+        for some in calls.chunks(AT_ONCE) {
+            let touching = some.iter().map(|sessions| async move {
+                let names: Vec<_> = sessions
+                    .iter()
+                    .map(|(sid, _)| self.keys.session(*sid))
+                    .collect();
+                let times: Vec<_> = sessions.iter().map(|(_, at)| moment(*at)).collect();
+                self.scripts.touch.run(&self.link, &names, times).await
+            });
+            for touched in join_all(touching).await {
+                failure = touched.err().or(failure);
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn rotate(
+        &self,
+        old: TokenHash,
+        next: TokenRow,
+        successor: Successor,
+    ) -> Result<Rotation, StoreError> {
+        for _ in 0..TRIES {
+            if let Some(rotation) = self.try_rotate(old, &next, &successor).await? {
+                return Ok(rotation);
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    async fn confirm(&self, hash: TokenHash, at: Timestamp) -> Result<(), StoreError> {
+        let Some(sid) = self.sid_of(hash).await? else {
+            return Ok(());
+        };
+        let args = (hash.as_bytes(), moment(at));
+        self.change(&self.scripts.confirm, sid, args).await?;
+        Ok(())
+    }
+
+    async fn remove(&self, sid: Sid) -> Result<bool, StoreError> {
+        self.erase(sid, None).await
+    }
+
+    async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError> {
+        self.listed(self.keys.all(), after, limit).await
+    }
+
+    async fn list_by_subject(
+        &self,
+        subject: SubjectTag,
+        after: Option<Sid>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, StoreError> {
+        self.listed(self.keys.subject(subject), after, limit).await
+    }
+
+    async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.swept(now, limit).await
+    }
+
+    /// Ends are told at once, but changes are not.
+    fn has_other_writers(&self) -> bool {
+        true
+    }
+
+    fn invalidations(&self) -> Option<broadcast::Receiver<Invalidation>> {
+        Some(self.news.subscribe())
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        // A key, so that a Cluster asks the node that has it; and one that only this store's user may read.
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(self.keys.all());
+        self.link.ask::<i64>(&exists).await?;
+        Ok(())
+    }
+}
+
+impl Redis {
+    /// A creation that is taken back: nobody was told of the session, and nobody is told of its end.
+    async fn erase_unclaimed(&self, session: &SessionRow) -> Result<(), StoreError> {
+        let mut unlink = redis::cmd("UNLINK");
+        unlink.arg(self.keys.session(session.sid));
+        self.link.tell(&unlink).await?;
+        self.unfile(session.sid, session.subject).await
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
+
+fn taken() -> StoreError {
+    StoreError::Unavailable("a session or token of this name exists already".to_owned())
+}
