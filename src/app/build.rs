@@ -26,6 +26,8 @@ use crate::pipeline::{Pipeline, Shared, Stripped};
 use crate::portal::{Pages, Portal, Provider};
 use crate::routing::RouteTable;
 use crate::secret::Keyring;
+#[cfg(feature = "redis")]
+use crate::session::store::Redis;
 use crate::session::store::{Embedded, Memory, SessionStore, StoreError};
 use crate::session::{CookieName, EndReason, Parts, Sessions, Touches};
 use crate::telemetry::{AccessLog, Audit, LineWriter, Metrics};
@@ -147,6 +149,10 @@ fn open_store(settings: &StoreSettings) -> anyhow::Result<Arc<dyn SessionStore>>
             let store = Embedded::open(path);
             Arc::new(store.map_err(|error| cannot_open(path, &error))?)
         }
+        #[cfg(feature = "redis")]
+        StoreSettings::Redis(settings) => Arc::new(Redis::open(settings)),
+        #[cfg(not(feature = "redis"))]
+        StoreSettings::Redis(_) => anyhow::bail!("this build has no redis"),
     })
 }
 

@@ -62,6 +62,7 @@ pub enum CertificateSource {
 pub enum StoreSettings {
     Embedded { path: PathBuf },
     Memory,
+    Redis(session::store::RedisSettings),
 }
 
 /// What to do about files that the configuration names and that are not there yet.

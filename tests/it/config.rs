@@ -790,7 +790,7 @@ fn what_cannot_go_together_names_both_places() {
         6 | path = "x.db"
           | ^^^^
         5 | backend = "memory"
-          |           -------- nothing is written
+          |           -------- no file is written
       help: remove it, or use `backend = "embedded"`
 
     doorward.toml:9:1: identity.headers: cannot be together with `preset` on line 8
@@ -915,14 +915,14 @@ fn upstreams_are_addresses_without_paths_or_passwords() {
 
 #[test]
 fn what_this_version_lacks_is_said() {
-    let text = minimal_with("[tls]", "[store]\nbackend = \"redis\"\n\n[tls]")
+    let text = minimal_with("[tls]", "[store]\nbackend = \"postgres\"\n\n[tls]")
         .replace("\"local\"\nusers", "\"oidc\"\nusers");
     let second = "[[provider]]\nid = \"Second One\"\ntype = \"local\"\nusers = \"more.toml\"\n";
     assert_snapshot!(complaints(&format!("{text}\n{second}")), @r#"
     doorward.toml:5:11: store.backend: is not in this version
-        5 | backend = "redis"
-          |           ^^^^^^^
-      help: "embedded" keeps sessions in a file, "memory" until the process ends
+        5 | backend = "postgres"
+          |           ^^^^^^^^^^
+      help: "embedded" keeps sessions in a file, "memory" until the process ends, "redis" in a server
 
     doorward.toml:12:8: provider.type: is not in this version
        12 | type = "oidc"
@@ -943,6 +943,224 @@ fn what_this_version_lacks_is_said() {
 
     4 errors in doorward.toml
     "#);
+}
+
+/// The minimal file with Redis; `keys` follow `backend`.
+#[cfg(feature = "redis")]
+fn redis_with(keys: &str) -> String {
+    let session = "[session]\nsecrets = [{ file = \"long.key\" }]";
+    let store = format!("[store]\nbackend = \"redis\"\n{keys}");
+    minimal_with("[tls]", &format!("{session}\n\n{store}\n\n[tls]"))
+}
+
+#[cfg(feature = "redis")]
+fn place_for_redis() -> Place {
+    let place = Place::new();
+    for (name, text) in [
+        ("long.key", "k".repeat(32)),
+        ("redis.password", "p\n".to_owned()),
+        ("open.password", "p".to_owned()),
+        ("empty.pem", String::new()),
+    ] {
+        fs::write(place.path(name), text).unwrap();
+        fs::set_permissions(place.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::set_permissions(
+        place.path("open.password"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    place
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn redis_is_named_by_its_url_and_its_password_by_a_file() {
+    use doorward::session::store::{RedisServers, RedisTls};
+    let place = place_for_redis();
+    let read = |keys: &str| match place.load(&redis_with(keys)).unwrap().store {
+        StoreSettings::Redis(settings) => settings,
+        other => panic!("{other:?}"),
+    };
+    let one = |host: &str, port| RedisServers::One {
+        host: host.to_owned(),
+        port,
+    };
+    let far = read(
+        "url = \"rediss://door%40ward@redis.internal/2\"\npassword = { file = \"redis.password\" }\ntimeout = \"3s\"",
+    );
+    assert_eq!(far.servers, one("redis.internal", 6379));
+    assert_eq!((far.user.as_deref(), far.database), (Some("door@ward"), 2));
+    assert_eq!(far.password.as_ref().unwrap().expose(), b"p");
+    assert_eq!(
+        (far.timeout, far.prefix.as_str()),
+        (Duration::from_secs(3), "doorward:")
+    );
+    assert_eq!(far.tls, Some(RedisTls { authorities: None }));
+
+    let near = read("url = \"redis://[::1]:1234\"\nprefix = \"a:\"");
+    assert_eq!(near.servers, one("::1", 1234));
+    assert_eq!((near.user, near.password, near.tls), (None, None, None));
+    assert_eq!((near.database, near.prefix.as_str()), (0, "a:"));
+
+    let socket = read("url = \"unix:/run/redis.sock\"").servers;
+    assert_eq!(socket, RedisServers::Socket("/run/redis.sock".into()));
+
+    let nodes = vec![("a".to_owned(), 1), ("b".to_owned(), 6379)];
+    let cluster = read("url = [\"redis://a:1\", \"redis://b\"]\ncluster = true").servers;
+    assert_eq!(cluster, RedisServers::Cluster(nodes.clone()));
+    let watched = read(
+        "url = [\"redis://a:1\", \"redis://b\"]\nsentinel = \"main\"\nsentinel_password = { file = \"redis.password\" }",
+    );
+    let RedisServers::Sentinel {
+        sentinels,
+        name,
+        password,
+    } = watched.servers
+    else {
+        panic!("no sentinels");
+    };
+    assert_eq!((sentinels, name.as_str()), (nodes, "main"));
+    assert_eq!(password.unwrap().expose(), b"p");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_password_of_redis_that_is_written_down_is_refused_and_not_repeated() {
+    let place = place_for_redis();
+    for keys in [
+        "url = \"redis://d:swordfish@db\"",
+        "url = \"redis://:swordfish@db\"",
+        "url = [\"redis://a\", \"redis://:swordfish@b\"]\ncluster = true",
+        "url = \"swordfish@db\"",
+        "url = \"redis://db\"\npassword = \"swordfish\"",
+        "url = \"redis://db\"\nsentinel = \"a\"\nsentinel_password = \"swordfish\"",
+        "url = \"redis://db\"\npassword = { env = \"sword-fish\" }",
+    ] {
+        let said = place.complaints(&redis_with(keys));
+        assert!(!said.replace('-', "").contains("swordfish"), "{said}");
+        assert!(said.contains("help:"), "{said}");
+    }
+    let said = place.complaints(&redis_with("url = \"redis://d:swordfish@db\""));
+    assert!(said.contains("people copy, commit and show"), "{said}");
+    assert!(said.contains("`password = { file = "), "{said}");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn mistakes_about_redis_are_told_with_a_way_out() {
+    let place = place_for_redis();
+    for (keys, told) in [
+        ("", "is missing: which server?"),
+        ("url = []", "names no server"),
+        (
+            "url = \"http://db\"",
+            "is not the address of a Redis server",
+        ),
+        ("url = \"redis:///1\"", "names no server"),
+        ("url = \"redis://db/one\"", "is not a database"),
+        (
+            "url = \"rediss://db#insecure\"",
+            "user, host, port and database alone",
+        ),
+        (
+            "url = \"redis://db?protocol=2\"",
+            "user, host, port and database alone",
+        ),
+        ("url = \"unix:\"", "names no socket"),
+        (
+            "url = [\"redis://a\", \"redis://b\"]",
+            "names several servers",
+        ),
+        (
+            "url = [\"redis://a\", \"rediss://b\"]\ncluster = true",
+            "another scheme, user or database",
+        ),
+        (
+            "url = \"redis://a/1\"\ncluster = true",
+            "a Cluster has one database",
+        ),
+        (
+            "url = \"unix:/a\"\ncluster = true",
+            "a socket leads to one server",
+        ),
+        (
+            "url = \"redis://a\"\ncluster = true\nsentinel = \"m\"",
+            "a Cluster has no sentinels",
+        ),
+        (
+            "url = \"redis://a\"\nsentinel_password = { file = \"redis.password\" }",
+            "there is no sentinel",
+        ),
+        (
+            "url = \"redis://a\"\nca = \"empty.pem\"",
+            "is not encrypted",
+        ),
+        (
+            "url = \"rediss://a\"\nca = \"empty.pem\"",
+            "it holds no certificate",
+        ),
+        (
+            "url = \"redis://a\"\nprefix = \"{a}\"",
+            "cannot begin every key",
+        ),
+        ("url = \"redis://a\"\npath = \"x.db\"", "redis has no path"),
+        (
+            "url = \"redis://a\"\npassword = {}",
+            "does not say where the password is",
+        ),
+        (
+            "url = \"redis://a\"\npassword = { file = \"open.password\" }",
+            "chmod 600",
+        ),
+        (
+            "url = \"redis://a\"\npassword = { file = \"a\", env = \"B\" }",
+            "keep one of the two",
+        ),
+        (
+            "url = \"redis://a\"\npassword = { file = \"empty.pem\" }",
+            "is not a password",
+        ),
+        ("url = \"redis://a\"\nprefixx = \"a\"", "prefix"),
+    ] {
+        let said = place.complaints(&redis_with(keys));
+        assert!(said.contains(told), "{keys}: {said}");
+        assert!(said.contains("store") && said.contains("help:"), "{said}");
+    }
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn nodes_that_share_redis_are_given_their_secret() {
+    let text = minimal_with(
+        "[tls]",
+        "[store]\nbackend = \"redis\"\nurl = \"redis://localhost\"\n\n[tls]",
+    );
+    let said = complaints(&text);
+    assert!(
+        said.contains("session.secrets: is missing: nodes that share a store"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_server_is_named_for_a_backend_that_has_none() {
+    let store = "[store]\nurl = \"redis://d:swordfish@db\"\nprefix = \"a:\"\n\n[tls]";
+    let said = complaints(&minimal_with("[tls]", store));
+    assert!(said.contains("store.url: embedded has no server"), "{said}");
+    assert!(
+        said.contains("store.prefix: embedded has no server"),
+        "{said}"
+    );
+    assert!(!said.contains("swordfish"), "{said}");
+}
+
+#[cfg(not(feature = "redis"))]
+#[test]
+fn a_build_without_redis_says_so() {
+    let store = "[store]\nbackend = \"redis\"\nurl = \"redis://db\"\n\n[tls]";
+    let said = complaints(&minimal_with("[tls]", store));
+    assert!(said.contains("this build has no redis"), "{said}");
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 9] = [
+    const NOT_DEFAULTS: [&str; 12] = [
         "provider.id",
         "provider.type",
         "provider.users",
@@ -170,6 +170,9 @@ fn defaults_of_the_file() -> Vec<(String, String)> {
         "session.assurance",
         "session.domain",
         "session.secrets",
+        "store.ca",
+        "store.sentinel",
+        "store.url",
     ];
     let mut section = "";
     let mut found = Vec::new();

@@ -26,6 +26,8 @@ mod limits;
 mod outage;
 mod paths;
 mod process;
+#[cfg(feature = "redis")]
+mod redis;
 mod sessions;
 mod sign_in;
 mod sign_out;

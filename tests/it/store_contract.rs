@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use doorward::clock::Timestamp;
 use doorward::secret::random;
+#[cfg(feature = "redis")]
+use doorward::session::store::Redis;
 use doorward::session::store::{Embedded, Memory, Rotation, SessionStore, Update};
 use doorward::session::{SessionRow, Sid, SubjectTag, Successor, TokenHash, TokenRow};
 use tempfile::TempDir;
@@ -191,6 +193,12 @@ contract! {
         let store = Embedded::open(&folder.path().join("sessions.db")).unwrap();
         (Arc::new(store), Some(folder))
     };
+}
+
+#[cfg(feature = "redis")]
+contract! {
+    redis: (Arc::new(Redis::open(&crate::support::redis().await)), None);
+    redis_cluster: (Arc::new(Redis::open(&crate::support::redis_cluster().await)), None);
 }
 
 async fn a_new_session_is_loaded_by_its_token(store: Store) {

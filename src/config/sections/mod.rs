@@ -14,6 +14,8 @@ mod session;
 mod session_key;
 mod session_rules;
 mod store;
+mod store_password;
+mod store_redis;
 mod tls;
 mod upstream;
 
@@ -46,6 +48,9 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         remember_me = {}
         bind = {}
         group = [{}]
+        [store]
+        password = {}
+        sentinel_password = {}
         [identity]
         headers = {}
         [[provider]]

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -67,7 +67,19 @@ pub(super) fn secret_from_environment(value: &Value<'_>) -> Option<Secret> {
 /// The key beside the sessions. Where there is none it is made for who is to serve with it, and for nobody else: the
 /// account that only checks is often another one. None at all is an empty list, which nothing can be served with.
 pub(super) fn default_secret(place: &KeyPlace<'_>, settings: &Settings) -> Option<Vec<Secret>> {
-    let path = default_place(settings);
+    let path = match &settings.store {
+        StoreSettings::Embedded { path } => path,
+        StoreSettings::Memory => &settings.file,
+        StoreSettings::Redis(_) => {
+            let help = "`openssl rand -hex 32` makes one: `secrets = [{ file = \"secrets/session.key\" }]`";
+            place.report(
+                "is missing: nodes that share a store need the same secret",
+                help,
+            );
+            return None;
+        }
+    };
+    let path = path.with_file_name("session.key");
     let ready = if place.serves() {
         make_if_absent(&path)
     } else if path.exists() {
@@ -82,14 +94,6 @@ pub(super) fn default_secret(place: &KeyPlace<'_>, settings: &Settings) -> Optio
             None
         }
     }
-}
-
-fn default_place(settings: &Settings) -> PathBuf {
-    let beside = match &settings.store {
-        StoreSettings::Embedded { path } => path,
-        StoreSettings::Memory => &settings.file,
-    };
-    beside.with_file_name("session.key")
 }
 
 fn read(path: &Path) -> Result<Secret, Trouble> {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::store_redis;
 use crate::config::StoreSettings;
-use crate::config::reader::Section;
+use crate::config::reader::{Section, Value};
 use crate::session;
 
 #[derive(Debug)]
@@ -16,32 +17,22 @@ pub(super) struct Store {
 enum Backend {
     Embedded,
     Memory,
+    Redis,
 }
 
 pub(super) fn read(section: Section<'_>) -> Store {
     let named = section.value("backend");
-    let memory = match &named {
-        Some(value) if matches!(value.as_text(), Some("redis" | "postgres")) => {
-            let complaint = value.wrong("is not in this version");
-            complaint
-                .help("\"embedded\" keeps sessions in a file, \"memory\" until the process ends")
-                .push();
-            false
-        }
-        Some(value) => {
-            let choices = [("embedded", Backend::Embedded), ("memory", Backend::Memory)];
-            value.choice(&choices) == Some(Backend::Memory)
-        }
-        None => false,
-    };
+    let backend = named.as_ref().map_or(Some(Backend::Embedded), chosen);
     let path = section.path_to("path");
-    if let (true, Some(value), Some(backend)) = (memory, section.value("path"), &named) {
-        let line = section.report().line(&backend.place());
+    if let (Some(value), Some(named)) = (section.value("path"), &named)
+        && let Some(name) = backend.and_then(|backend| no_path(backend, named))
+    {
+        let line = section.report().line(&named.place());
         let complaint = value
-            .wrong(format!("memory has no path (`backend` on line {line})"))
+            .wrong(format!("{name} has no path (`backend` on line {line})"))
             .at_key();
         complaint
-            .other(backend.place(), "nothing is written")
+            .other(named.place(), "no file is written")
             .help("remove it, or use `backend = \"embedded\"`")
             .push();
     }
@@ -49,14 +40,55 @@ pub(super) fn read(section: Section<'_>) -> Store {
     let range = Duration::from_millis(10)..=Duration::from_mins(1);
     let timeout = section
         .value("timeout")
-        .and_then(|value| value.duration_in(range));
+        .and_then(|value| value.duration_in(range))
+        .unwrap_or(session::Settings::default().store_timeout);
+    let redis = store_redis::Keys::of(&section);
+    let settings = match backend {
+        Some(Backend::Redis) => redis.read(&section, timeout).map(StoreSettings::Redis),
+        Some(Backend::Memory) => {
+            redis.refuse("memory");
+            Some(StoreSettings::Memory)
+        }
+        Some(Backend::Embedded) => {
+            redis.refuse("embedded");
+            Some(StoreSettings::Embedded { path: path.clone() })
+        }
+        None => None,
+    };
     section.finish();
     Store {
-        settings: if memory {
-            StoreSettings::Memory
-        } else {
-            StoreSettings::Embedded { path }
-        },
-        timeout: timeout.unwrap_or(session::Settings::default().store_timeout),
+        // What cannot be read has been reported, and nothing is built from it.
+        settings: settings.unwrap_or(StoreSettings::Embedded { path }),
+        timeout,
     }
+}
+
+fn chosen(value: &Value<'_>) -> Option<Backend> {
+    match value.as_text() {
+        Some("postgres") => {
+            let complaint = value.wrong("is not in this version");
+            complaint
+                .help("\"embedded\" keeps sessions in a file, \"memory\" until the process ends, \"redis\" in a server")
+                .push();
+            None
+        }
+        Some("redis") if cfg!(not(feature = "redis")) => {
+            let complaint = value.wrong("this build has no redis");
+            complaint
+                .help("build it with `--features redis`, or take the default ones")
+                .push();
+            None
+        }
+        _ => value.choice(&[
+            ("embedded", Backend::Embedded),
+            ("memory", Backend::Memory),
+            ("redis", Backend::Redis),
+        ]),
+    }
+}
+
+/// The name of a backend that has no file.
+fn no_path(backend: Backend, named: &Value<'_>) -> Option<String> {
+    let name = named.as_text().filter(|_| backend != Backend::Embedded);
+    name.map(str::to_owned)
 }

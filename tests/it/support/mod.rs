@@ -7,9 +7,15 @@ mod kept;
 mod process;
 mod proxy;
 mod raw;
+#[cfg(feature = "redis")]
+mod redis;
 mod upstream;
 mod wire;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{
+    RedisProcess, redis, redis_certificates, redis_cluster, sentinel, settings as redis_settings,
+};
 pub use browser::{Answer, Browser};
 pub use chromium::{Chromium, Demo};
 pub use frames::{END_HEADERS, END_STREAM, Ended, Frames, frame, literal, pseudo};

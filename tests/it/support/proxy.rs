@@ -122,6 +122,13 @@ impl ProxyBuilder {
         self
     }
 
+    /// Another store: the keys of its section.
+    #[must_use]
+    pub fn store(mut self, keys: String) -> Self {
+        self.store = keys;
+        self
+    }
+
     /// As an earlier proxy left things.
     #[must_use]
     pub fn after(mut self, folder: Arc<TempDir>, clock: Clock) -> Self {

@@ -51,8 +51,8 @@ impl Keys {
     }
 
     /// The channel on which a node hears itself.
-    pub(super) fn echo(&self, node: &[u8; 8]) -> String {
-        format!("{}echo:{}", self.prefix, hex(node))
+    pub(super) fn echo(&self, node: [u8; 8]) -> String {
+        format!("{}echo:{}", self.prefix, hex(&node))
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
             keys.all(),
             keys.due(),
             keys.ended(),
-            keys.echo(&[4; 8]),
+            keys.echo([4; 8]),
         ];
         assert!(names.iter().all(|name| name.starts_with("a:")));
         assert_eq!(names[0], "a:s:{01010101-0101-0101-0101-010101010101}");

@@ -19,6 +19,8 @@
 #[cfg(feature = "redis")]
 mod backend;
 #[cfg(feature = "redis")]
+mod changes;
+#[cfg(feature = "redis")]
 mod connect;
 #[cfg(feature = "redis")]
 mod fault;

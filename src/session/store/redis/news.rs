@@ -31,8 +31,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) type Node = [u8; 8];
 
 /// What is published when a session ends.
-pub(super) fn message(sid: Sid, from: &Node) -> Vec<u8> {
-    [sid.as_bytes().as_slice(), from].concat()
+pub(super) fn message(sid: Sid, from: Node) -> Vec<u8> {
+    [sid.as_bytes().as_slice(), &from].concat()
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Listener {
         let patience = self.link.patience();
         let opening = async {
             let mut connection = Connection::open(self.link.settings(), patience, on_push).await?;
-            let channels = [self.keys.ended(), self.keys.echo(&self.node)];
+            let channels = [self.keys.ended(), self.keys.echo(self.node)];
             connection.subscribe(&channels).await?;
             Ok(connection)
         };
@@ -116,7 +116,7 @@ impl Listener {
     /// Publishes for itself, until that fails or is not heard.
     async fn beat(&self, answered: &AtomicBool) -> StoreError {
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(self.keys.echo(&self.node)).arg("");
+        publish.arg(self.keys.echo(self.node)).arg("");
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut missed = 0;
@@ -139,7 +139,7 @@ impl Listener {
     fn sorter(&self, to: mpsc::Sender<News>, overflown: Arc<AtomicBool>) -> super::connect::OnPush {
         let (ended, node) = (self.keys.ended(), self.node);
         Box::new(move |push| {
-            if let Some(news) = sort(&push, &ended, &node)
+            if let Some(news) = sort(&push, &ended, node)
                 && to.try_send(news).is_err()
             {
                 overflown.store(true, Ordering::Relaxed);
@@ -154,7 +154,7 @@ impl Listener {
 }
 
 /// `None`: nothing that concerns this node.
-fn sort(push: &PushInfo, ended: &str, node: &Node) -> Option<News> {
+fn sort(push: &PushInfo, ended: &str, node: Node) -> Option<News> {
     let (channel, payload) = match push.kind {
         PushKind::Disconnection => return Some(News::Broken),
         PushKind::Message => match push.data.as_slice() {
@@ -167,7 +167,7 @@ fn sort(push: &PushInfo, ended: &str, node: &Node) -> Option<News> {
         return Some(News::Echo);
     }
     match payload.split_last_chunk() {
-        Some((_, from)) if from == node => None,
+        Some((_, from)) if *from == node => None,
         Some((sid, _)) => Some(sid_in(sid).map_or(News::Unknown, News::Ended)),
         None => Some(News::Unknown),
     }
@@ -198,14 +198,14 @@ mod tests {
             Value::BulkString(payload.to_vec()),
         ];
         let kind = PushKind::Message;
-        sort(&PushInfo { kind, data }, "ended", &NODE)
+        sort(&PushInfo { kind, data }, "ended", NODE)
     }
 
     #[test]
     fn an_end_is_news_unless_it_is_our_own() {
-        let other = sorted("ended", &message(SID, &[9; 8]));
+        let other = sorted("ended", &message(SID, [9; 8]));
         assert!(matches!(other, Some(News::Ended(SID))), "{other:?}");
-        assert!(sorted("ended", &message(SID, &NODE)).is_none());
+        assert!(sorted("ended", &message(SID, NODE)).is_none());
         assert!(matches!(sorted("echo:1", b""), Some(News::Echo)));
     }
 

@@ -65,26 +65,20 @@ impl Prepared {
         K: ToRedisArgs,
         A: ToRedisArgs,
     {
-        let call = self.call("EVALSHA", &self.hash, keys, &args);
+        let short = call("EVALSHA", &self.hash, keys, &args);
         let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
-        match link.send(&call).await {
+        match link.send(&short).await {
             Err(fault) if fault.kind() == Some(unknown) => {
-                let call = self.call("EVAL", &self.text, keys, &args);
-                Ok(link.send(&call).await?)
+                let whole = call("EVAL", &self.text, keys, &args);
+                Ok(link.send(&whole).await?)
             }
             outcome => Ok(outcome?),
         }
     }
+}
 
-    fn call<K: ToRedisArgs, A: ToRedisArgs>(
-        &self,
-        command: &str,
-        script: &str,
-        keys: &[K],
-        args: &A,
-    ) -> Cmd {
-        let mut call = redis::cmd(command);
-        call.arg(script).arg(keys.len()).arg(keys).arg(args);
-        call
-    }
+fn call<K: ToRedisArgs, A: ToRedisArgs>(command: &str, script: &str, keys: &[K], args: &A) -> Cmd {
+    let mut call = redis::cmd(command);
+    call.arg(script).arg(keys.len()).arg(keys).arg(args);
+    call
 }

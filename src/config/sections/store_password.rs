@@ -1,0 +1,130 @@
+//! The password of a server: from a file or from the environment, never from the configuration. What is read is never
+//! shown.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::config::reader::{Value, quoted};
+use crate::secret::Secret;
+
+pub(super) const EXAMPLE: &str = "`password = { file = \"secrets/store.password\" }` or `password = { env = \"DOORWARD_STORE_PASSWORD\" }`";
+
+/// Far beyond any password; a file that is larger is something else.
+const LONGEST: usize = 1024;
+
+/// Makes the keys known to the reader wherever the table is there.
+pub(super) fn know(value: Option<&Value<'_>>) {
+    let table = value.filter(|value| value.as_table().is_some());
+    if let Some(table) = table.and_then(Value::section) {
+        table.value("file");
+        table.value("env");
+    }
+}
+
+/// What to say where a password stands in the file itself.
+pub(super) fn refuse_written(value: &Value<'_>) {
+    value.report().blot_out(value.place());
+    let complaint =
+        value.wrong("a password cannot stand in this file, which people copy, commit and show");
+    complaint.help(format!("say where it is: {EXAMPLE}")).push();
+}
+
+/// One `{ file = … }` or `{ env = … }`.
+pub(super) fn read(value: &Value<'_>) -> Option<Secret> {
+    if value.as_table().is_none() {
+        refuse_written(value);
+        return None;
+    }
+    let section = value.section()?;
+    let (file, env) = (section.value("file"), section.value("env"));
+    section.finish();
+    match (file, env) {
+        (Some(file), None) => from_file(&file),
+        (None, Some(env)) => from_environment(&env),
+        (Some(_), Some(env)) => {
+            let complaint = env.wrong("a password comes from a file or from the environment");
+            complaint.at_key().help("keep one of the two").push();
+            None
+        }
+        (None, None) => {
+            let complaint = value.wrong("does not say where the password is");
+            complaint.help(EXAMPLE).push();
+            None
+        }
+    }
+}
+
+fn from_file(value: &Value<'_>) -> Option<Secret> {
+    let path = value.path()?;
+    if value.report().tolerates_missing() && !path.exists() {
+        return None;
+    }
+    let shown = path.display();
+    match content(&path) {
+        Err(error) => {
+            let complaint = value.wrong(format!("{shown} cannot be read: {error}"));
+            complaint
+                .help("a file with the password, and nothing else")
+                .push();
+            None
+        }
+        Ok((mode, _)) if mode & 0o007 != 0 => {
+            let mode = mode & 0o777;
+            let complaint = value.wrong(format!(
+                "everybody on this machine can get at {shown} (mode {mode:03o})"
+            ));
+            complaint.help(format!("`chmod 600 {shown}`")).push();
+            None
+        }
+        Ok((_, bytes)) => usable(value, &bytes, &shown.to_string()),
+    }
+}
+
+fn content(path: &Path) -> std::io::Result<(u32, Zeroizing<Vec<u8>>)> {
+    let data = std::fs::metadata(path)?;
+    if data.len() > 2 * LONGEST as u64 {
+        return Err(std::io::Error::other("it is too large for a password"));
+    }
+    Ok((data.mode(), Zeroizing::new(std::fs::read(path)?)))
+}
+
+fn from_environment(value: &Value<'_>) -> Option<Secret> {
+    let name = value.text()?;
+    // A value in place of a name may be the password itself.
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        value.report().blot_out(value.place());
+        value
+            .wrong("is not the name of an environment variable")
+            .help("like \"DOORWARD_STORE_PASSWORD\"")
+            .push();
+        return None;
+    }
+    let Some(text) = std::env::var_os(name) else {
+        let help = "set it before doorward starts, for example with `EnvironmentFile=` in its systemd unit";
+        value
+            .wrong(format!("the environment has no {}", quoted(name)))
+            .help(help)
+            .push();
+        return None;
+    };
+    let bytes = Zeroizing::new(text.into_encoded_bytes());
+    usable(value, &bytes, &format!("the value of {name}"))
+}
+
+/// Takes off the newline that editors and `echo` leave at the end.
+fn usable(value: &Value<'_>, bytes: &[u8], what: &str) -> Option<Secret> {
+    let trimmed = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let trimmed = trimmed.strip_suffix(b"\r").unwrap_or(trimmed);
+    let is_line = std::str::from_utf8(trimmed)
+        .is_ok_and(|text| !text.is_empty() && !text.contains(char::is_control));
+    if !is_line || trimmed.len() > LONGEST {
+        let complaint = value.wrong(format!("{what} is not a password"));
+        complaint
+            .help(format!("one line of text, at most {LONGEST} bytes"))
+            .push();
+        return None;
+    }
+    Some(Secret::new(trimmed))
+}
