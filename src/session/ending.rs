@@ -52,6 +52,7 @@ impl Sessions {
     async fn remove(&self, sid: Sid, reason: EndReason) -> Result<(), StoreError> {
         self.within(StoreOp::Remove, self.store.remove(sid)).await?;
         self.metrics.session(SessionEvent::Ended);
+        self.metrics.session_over(reason.name());
         let sid = sid.to_string();
         self.audit.record(&AuditEvent::SessionEnded {
             sid,

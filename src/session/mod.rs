@@ -4,6 +4,7 @@ mod binding;
 mod cache;
 mod cookie;
 mod crowd;
+mod device;
 mod ending;
 mod issuing;
 mod lifecycle;
@@ -15,6 +16,7 @@ mod registry;
 mod renewing;
 mod rotation;
 mod sessions;
+mod sight;
 pub mod store;
 mod token;
 mod upkeep;
@@ -22,6 +24,7 @@ mod upkeep;
 pub use binding::{Bind, Consequence, Origin, Standing};
 pub use cookie::{CookieName, Found, is_ours, remove_cookies};
 pub use crowd::{Begun, OnLimit, PerUser, Room};
+pub use device::device;
 pub use issuing::{Issued, Login, LoginError};
 pub use lifecycle::{
     Clocking, OldToken, Policy, Verdict, is_proof_too_old, judge, judge_old_token,
@@ -30,6 +33,7 @@ pub use limits::{GroupLimits, Limits, limits_of};
 pub use live::{LiveSession, Private};
 pub use record::{RowError, SessionRow, Stored, SubjectTag, Successor, TokenRow, decode, encode};
 pub use sessions::{AuthError, Listing, Parts, Presence, Sessions, Touches};
+pub use sight::{ListPage, Listed, State, Wanted};
 pub use token::{Sid, Token, TokenHash};
 
 use std::time::Duration;
@@ -49,6 +53,10 @@ pub enum EndReason {
     Moved,
     /// The same browser logged in anew.
     Replaced,
+    /// By an administrator.
+    Revoked,
+    /// By its user, from another session.
+    RevokedByUser,
     /// A token that had been replaced was presented again.
     TokenReused,
     UserChanged,
@@ -67,6 +75,8 @@ impl EndReason {
             Self::Logout => "logout",
             Self::Moved => "moved",
             Self::Replaced => "replaced",
+            Self::Revoked => "revoked",
+            Self::RevokedByUser => "revoked_by_user",
             Self::TokenReused => "token_reused",
             Self::UserChanged => "user_changed",
             Self::Withdrawn => "withdrawn",

@@ -61,6 +61,12 @@ impl Registry {
         theirs.map(|live| live.sid).collect()
     }
 
+    /// Whether somebody holds a session, and it is this subject's.
+    pub(super) fn is_of(&self, sid: Sid, subject: &Subject) -> bool {
+        let live = self.sessions.lock().get(&sid).and_then(Weak::upgrade);
+        live.is_some_and(|live| live.subject.as_ref() == Some(subject))
+    }
+
     /// The latest activity of a session that somebody holds, which the store may not know of yet.
     pub(super) fn last_seen(&self, sid: Sid) -> Option<Timestamp> {
         self.held(sid).map(|live| live.last_seen())

@@ -19,6 +19,10 @@ pub enum AuditEvent {
         route: String,
         address: IpAddr,
     },
+    /// The admin API was asked for without the right token.
+    AdminRefused {
+        address: IpAddr,
+    },
     /// A request failed the check that it comes from our own page.
     CrossSiteRefused {
         place: String,
@@ -80,6 +84,29 @@ pub enum AuditEvent {
     },
     SessionRotated {
         sid: String,
+    },
+    /// An administrator ended sessions: one, or all of a user.
+    SessionsRevoked {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sid: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        provider: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+        ended: usize,
+        /// Where the administrator asked from: an address, or the unix socket as a user of this machine.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+    },
+    /// A user ended other sessions of their own.
+    SessionsRevokedByUser {
+        /// The session that they did it from.
+        sid: String,
+        user: String,
+        ended: usize,
+        address: IpAddr,
     },
     /// A token that had been replaced was presented again: the session was ended.
     TokenReused {

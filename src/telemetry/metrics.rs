@@ -36,6 +36,7 @@ pub struct Metrics {
     handshake_failures: Counter,
     logins: PerLabel<LoginOutcome, Counter>,
     sessions: PerLabel<SessionEvent, Counter>,
+    ends: Family<[(&'static str, &'static str); 1], Counter>,
     store: PerLabel<StoreOp, Histogram>,
     store_errors: PerLabel<StoreOp, Counter>,
     upstream_errors: PerLabel<UpstreamFailure, Counter>,
@@ -98,6 +99,7 @@ impl Metrics {
                 ),
                 Counter::default,
             ),
+            ends: ends(r),
             store: PerLabel::new(
                 r,
                 (
@@ -173,6 +175,11 @@ impl Metrics {
 
     pub fn session(&self, event: SessionEvent) {
         self.sessions.with(event, Counter::inc);
+    }
+
+    /// Counts the end of a session. The reason is one of the words that the program has for it.
+    pub fn session_over(&self, reason: &'static str) {
+        self.ends.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// A store operation that took this long, whether or not it succeeded.
@@ -354,6 +361,13 @@ fn single<M: EncodeMetric + Default + Clone + fmt::Debug + Send + Sync + 'static
     let metric = M::default();
     registry.register(name, help, metric.clone());
     metric
+}
+
+fn ends(registry: &mut Registry) -> Family<[(&'static str, &'static str); 1], Counter> {
+    let ends = Family::default();
+    let help = "Sessions that were ended, by the reason";
+    registry.register("doorward_session_ends", help, ends.clone());
+    ends
 }
 
 /// From a tenth of a millisecond to about two seconds, the longest that anything waits for a store.

@@ -86,6 +86,7 @@ fn every_example_is_a_good_configuration() {
 fn every_metric_is_told_of_and_no_other() {
     let metrics = Metrics::new();
     metrics.route("wiki").count(200);
+    metrics.session_over("logout");
     metrics.watch_log("access", &LineWriter::off());
     let text = metrics.encode();
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
