@@ -32,7 +32,10 @@ const TABLE: &[(&str, &str)] = &[
         "pipeline",
         "clock deadline edge identity portal routing session telemetry upstream wire",
     ),
-    ("admin", "clock session telemetry upstream wire"),
+    (
+        "admin",
+        "clock identity secret session telemetry upstream wire",
+    ),
     (
         "portal",
         "clock identity login routing secret session telemetry wire",

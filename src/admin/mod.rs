@@ -1,10 +1,16 @@
-//! The second listener, for those who run the proxy: is it alive, is it ready, what does it count. It serves no app,
-//! and it answers no web page that was talked into asking it (DNS rebinding).
+//! The second listener, for those who run the proxy: is it alive, is it ready, what does it count, who is logged in. It
+//! serves no app, and it answers no web page that was talked into asking it (DNS rebinding).
 
-use std::convert::Infallible;
-use std::future::Future;
+mod api;
+mod call;
+mod listener;
+mod socket;
+
+pub use api::Api;
+pub use listener::{Accept, Caller, serve};
+pub use socket::{LocalSocket, SocketFile, bind_local};
+
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,32 +18,17 @@ use std::time::Duration;
 use http::header::{ALLOW, HOST, HeaderValue};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use http_body_util::Full;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 
 use crate::session::store::SessionStore;
 use crate::telemetry::Metrics;
 use crate::wire::{Page, json_page, page};
 
-/// Connections at once; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 64;
-/// The header section, in bytes and in fields.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
-const MAX_HEADERS: usize = 64;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection carries one request and lives no longer than this, so nothing on it can take longer either.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer of the store is waited for, and how long it is believed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const PROBE_CACHED: Duration = Duration::from_secs(1);
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// What the admin listener tells of.
 #[derive(Debug)]
@@ -46,6 +37,7 @@ pub struct AdminState {
     store: Arc<dyn SessionStore>,
     /// Host names in lower case under which it may be asked, besides `localhost` and addresses.
     names: Vec<String>,
+    api: Option<Api>,
     draining: AtomicBool,
     probed: Mutex<Option<Probed>>,
 }
@@ -63,6 +55,7 @@ impl AdminState {
             metrics,
             store,
             names: Vec::new(),
+            api: None,
             draining: AtomicBool::new(false),
             probed: Mutex::default(),
         }
@@ -73,6 +66,13 @@ impl AdminState {
     pub fn with_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.names
             .extend(names.into_iter().map(|name| name.to_ascii_lowercase()));
+        self
+    }
+
+    /// Also answers for sessions.
+    #[must_use]
+    pub fn with_api(mut self, api: Api) -> Self {
+        self.api = Some(api);
         self
     }
 
@@ -112,81 +112,23 @@ impl AdminState {
     }
 }
 
-/// Serves until `shutdown` is ready, then finishes the requests under way.
-pub async fn serve(
-    listener: TcpListener,
-    state: Arc<AdminState>,
-    shutdown: impl Future<Output = ()>,
-) {
-    let mut shutdown = pin!(shutdown);
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            () = &mut shutdown => break,
-            accepted = accepted => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let state = Arc::clone(&state);
-                connections.spawn(async move {
-                    serve_connection(stream, state).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the admin listener could not accept a connection");
-                tokio::select! {
-                    () = &mut shutdown => break,
-                    () = sleep(ACCEPT_BACKOFF) => {}
-                }
-            }
-        }
-        while connections.try_join_next().is_some() {}
-    }
-    drop(listener);
-    // Each of them ends by itself within the request timeout.
-    while connections.join_next().await.is_some() {}
-}
-
-async fn serve_connection(stream: TcpStream, state: Arc<AdminState>) {
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(answer(&state, &request).await.map(Full::new)) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .max_headers(MAX_HEADERS)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    match timeout(REQUEST_TIMEOUT, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "an admin connection failed"),
-        Err(_) => tracing::debug!("an admin connection took too long"),
-    }
-}
-
-async fn answer<B>(state: &AdminState, request: &Request<B>) -> Page {
+async fn answer<B>(state: &AdminState, caller: Caller, request: &Request<B>) -> Page {
     if !is_for_us(request.uri(), request.headers(), &state.names) {
-        return problem(StatusCode::MISDIRECTED_REQUEST);
+        return problem(StatusCode::MISDIRECTED_REQUEST, None);
+    }
+    if let Some(api) = &state.api
+        && request.uri().path().starts_with(api::PREFIX)
+    {
+        return api.answer(caller, request).await;
     }
     let place = match request.uri().path() {
         "/health/live" => Place::Live,
         "/health/ready" => Place::Ready,
         "/metrics" => Place::Metrics,
-        _ => return problem(StatusCode::NOT_FOUND),
+        _ => return problem(StatusCode::NOT_FOUND, None),
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refusal = problem(StatusCode::METHOD_NOT_ALLOWED);
-        let allowed = HeaderValue::from_static("GET, HEAD");
-        refusal.headers_mut().insert(ALLOW, allowed);
-        return refusal;
+        return wrong_method("GET, HEAD");
     }
     match place {
         Place::Live => page(StatusCode::OK, "text/plain; charset=utf-8", "ok"),
@@ -241,10 +183,20 @@ fn readiness(obstacles: &[String]) -> Page {
 }
 
 /// RFC 9457.
-fn problem(status: StatusCode) -> Page {
+fn problem(status: StatusCode, detail: Option<&str>) -> Page {
     let title = status.canonical_reason().unwrap_or("error");
-    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
+    let mut body = json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
+    if let (Some(detail), Some(fields)) = (detail, body.as_object_mut()) {
+        fields.insert("detail".to_owned(), detail.into());
+    }
     page(status, "application/problem+json", body.to_string())
+}
+
+fn wrong_method(allowed: &'static str) -> Page {
+    let mut refusal = problem(StatusCode::METHOD_NOT_ALLOWED, None);
+    let allowed = HeaderValue::from_static(allowed);
+    refusal.headers_mut().insert(ALLOW, allowed);
+    refusal
 }
 
 #[cfg(test)]
@@ -254,8 +206,10 @@ mod tests {
 
     use async_trait::async_trait;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::{broadcast, oneshot};
 
+    use super::listener::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS, REQUEST_TIMEOUT};
     use super::*;
     use crate::clock::Timestamp;
     use crate::session::store::{Invalidation, Rotation, StoreError, Update};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::Phase;
 use super::worker::Worker;
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Api};
 use crate::authority::{Authority, CertificateFiles};
 use crate::clock::Clock;
 use crate::config::{CertificateSource, Settings, StoreSettings};
@@ -81,11 +82,16 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         }),
         browser_cookie: browser_cookie(&settings.session.cookie)?,
     });
+    let api = Api {
+        sessions,
+        audit: audit.clone(),
+        token: settings.admin_token.clone(),
+    };
     let tls = Arc::new(Tls::new(certificates(settings, clock)?)?);
     let shared = share(settings, clock, (portal, audit, metrics.clone()))?;
     Ok(Built {
         shared: Arc::new(shared),
-        admin: Arc::new(AdminState::new(metrics, store)),
+        admin: Arc::new(AdminState::new(metrics, store).with_api(api)),
         draining: Arc::default(),
         permits: Arc::default(),
         logs: vec![access.clone(), audit_lines],
@@ -284,15 +290,23 @@ impl Built {
     pub(super) fn serve_admin(
         &self,
         control: &Runtime,
-        socket: Option<TcpListener>,
-        mut phases: watch::Receiver<Phase>,
+        (socket, local): (Option<TcpListener>, Option<UnixListener>),
+        phases: &watch::Receiver<Phase>,
     ) -> anyhow::Result<()> {
-        let Some(socket) = socket else { return Ok(()) };
         let _entered = control.enter();
-        let socket = tokio::net::TcpListener::from_std(socket)?;
         // It answers until the very end: whoever asks is to see that we drain.
-        let stopped = async move { drop(phases.wait_for(|phase| *phase == Phase::Stop).await) };
-        control.spawn(admin::serve(socket, self.admin.clone(), stopped));
+        let stopped = || {
+            let mut phases = phases.clone();
+            async move { drop(phases.wait_for(|phase| *phase == Phase::Stop).await) }
+        };
+        if let Some(socket) = socket {
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            control.spawn(admin::serve(socket, self.admin.clone(), stopped()));
+        }
+        if let Some(local) = local {
+            let local = tokio::net::UnixListener::from_std(local)?;
+            control.spawn(admin::serve(local, self.admin.clone(), stopped()));
+        }
         Ok(())
     }
 }

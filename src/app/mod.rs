@@ -19,7 +19,7 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::admin::AdminState;
+use crate::admin::{AdminState, SocketFile};
 use crate::clock::{Clock, TICK};
 use crate::config::Settings;
 use crate::edge::Permits;
@@ -42,6 +42,8 @@ pub struct Running {
     pub https: Vec<SocketAddr>,
     pub http: Vec<SocketAddr>,
     pub admin: Option<SocketAddr>,
+    /// The unix socket for commands; its file goes at the end.
+    pub admin_socket: Option<SocketFile>,
     pub sessions: Arc<Sessions>,
     phase: watch::Sender<Phase>,
     draining: Arc<AtomicBool>,
@@ -70,6 +72,8 @@ pub fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
     let entered = control.enter();
     let mut built = build::build(&settings, &clock)?;
     drop(entered);
+    let local = sockets::bind_admin_socket(&settings)?;
+    let (local, admin_socket) = local.map(|local| (local.listener, local.file)).unzip();
     let (phase, phases) = watch::channel(Phase::Serve);
     control.spawn(keep_time(clock.clone(), phases.clone()));
     let upkeep = built.spawn_upkeep(&control, phases.clone());
@@ -80,11 +84,12 @@ pub fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
         workers.push(worker.spawn(listeners)?);
     }
     built.serve_plaintext(&control, sockets.http, &https, &phases)?;
-    built.serve_admin(&control, sockets.admin, phases)?;
+    built.serve_admin(&control, (sockets.admin, local), &phases)?;
     Ok(Running {
         https,
         http,
         admin,
+        admin_socket,
         sessions: built.shared.sessions.clone(),
         phase,
         draining: built.draining,

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context;
 
+use crate::admin::{LocalSocket, bind_local};
 use crate::config::Settings;
 use crate::edge::bind;
 
@@ -40,6 +41,27 @@ pub(super) fn bind_all(settings: &Settings) -> anyhow::Result<Sockets> {
             .collect::<Result<_, _>>()?,
         admin: settings.admin_listen.as_ref().map(plain).transpose()?,
     })
+}
+
+/// The unix socket for commands on this machine. To be bound once the store is ours: only then is a socket that is there
+/// surely not that of another process with the same store. Where nobody asked for it, it is no reason not to serve.
+pub(super) fn bind_admin_socket(settings: &Settings) -> anyhow::Result<Option<LocalSocket>> {
+    let Some(wanted) = &settings.admin_socket else {
+        return Ok(None);
+    };
+    let path = wanted.path.display();
+    match bind_local(&wanted.path) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if wanted.is_named => {
+            Err(error).with_context(|| format!("cannot listen on {path} (`admin_socket`)"))
+        }
+        Err(error) => {
+            tracing::warn!(
+                "cannot listen on {path}: {error}; `doorward session` needs it, and `admin_socket` in [server] names another place"
+            );
+            Ok(None)
+        }
+    }
 }
 
 /// Sockets that share a port with another process would take turns with it. One that does not share finds out.

@@ -6,6 +6,7 @@ mod reader;
 mod sections;
 
 pub use diagnostics::{ConfigError, ConfigErrors, MINIMAL};
+pub use reader::parse_duration;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -26,6 +27,9 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     pub http_listen: Vec<SocketAddr>,
     pub admin_listen: Option<SocketAddr>,
+    /// What the admin API asks for over TCP.
+    pub admin_token: Option<Secret>,
+    pub admin_socket: Option<AdminSocket>,
     pub trusted_proxies: Vec<IpNet>,
     /// Never 0: `0` in the file is one per core here.
     pub workers: usize,
@@ -56,6 +60,14 @@ pub enum CertificateSource {
     Files(Vec<(PathBuf, PathBuf)>),
     /// A local authority in this folder signs a certificate for the routes' hosts: for development.
     LocalAuthority(PathBuf),
+}
+
+/// The unix socket that commands on this machine use.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AdminSocket {
+    pub path: PathBuf,
+    /// The file says so. Where it does not, the proxy is served without one if it has to be.
+    pub is_named: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1233,3 +1233,63 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_admin_api_has_a_token_from_elsewhere_and_a_socket_beside_the_sessions() {
+    let place = Place::new();
+    let with = |keys: &str| MINIMAL.replace("[server]\n", &format!("[server]\n{keys}\n"));
+    let settings = place.load(MINIMAL).unwrap();
+    let socket = settings.admin_socket.unwrap();
+    assert_eq!(socket.path, place.path("data/doorward.sock"));
+    assert!(!socket.is_named && settings.admin_token.is_none());
+    let settings = place.load(&with("admin_socket = \"run/admin\"")).unwrap();
+    let socket = settings.admin_socket.unwrap();
+    assert_eq!(
+        (socket.path, socket.is_named),
+        (place.path("run/admin"), true)
+    );
+    let memory = format!(
+        "{}\n[store]\nbackend = \"memory\"\n",
+        with("admin_socket = \"off\"")
+    );
+    assert!(place.load(&memory).unwrap().admin_socket.is_none());
+    let memory = format!("{MINIMAL}\n[store]\nbackend = \"memory\"\n");
+    let socket = place.load(&memory).unwrap().admin_socket.unwrap();
+    assert_eq!(socket.path, place.path("doorward.sock"), "beside the file");
+
+    let token = "t0ken-".repeat(6);
+    place.write("admin.token", &format!("{token}\n"));
+    fs::set_permissions(place.path("admin.token"), fs::Permissions::from_mode(0o600)).unwrap();
+    let listen = "admin_listen = \"127.0.0.1:0\"\n";
+    let file = "admin_token = { file = \"admin.token\" }";
+    let settings = place.load(&with(&format!("{listen}{file}"))).unwrap();
+    assert_eq!(settings.admin_token.unwrap().expose(), token.as_bytes());
+    let both = "admin_token = { file = \"admin.token\", env = \"PATH\" }";
+    for (keys, told) in [
+        (
+            file.to_owned(),
+            "asked for at `admin_listen`, which is not there",
+        ),
+        (format!("{listen}{both}"), "not from both"),
+        (
+            format!("{listen}admin_token = {{}}"),
+            "does not say where the token is",
+        ),
+        (
+            format!("{listen}admin_token = {{ file = \"none\" }}"),
+            "none cannot be read",
+        ),
+        (
+            format!("{listen}admin_token = \"{token}\""),
+            "cannot stand in this file",
+        ),
+        (
+            format!("{listen}admin_socket = 7"),
+            "expected text in quotes",
+        ),
+    ] {
+        let complaints = place.complaints(&with(&keys));
+        assert!(complaints.contains(told), "{keys}: {complaints}");
+        assert!(!complaints.contains("t0ken-"), "{complaints}");
+    }
+}

@@ -16,7 +16,7 @@ const BYTE_UNITS: [(&str, u64); 7] = [
 ];
 
 /// Reads `30m`, `1h 30m`, `250ms`, `365d`; a day has 24 hours. Signs, `ago` and calendar units mean nothing here.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     static PARSER: SpanParser = SpanParser::new();
     let span = PARSER.parse_span(text).ok()?;
     let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;

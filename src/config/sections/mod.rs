@@ -1,6 +1,7 @@
 //! From a parsed file to [`Settings`]: one function per section, in the order of the file. Each reads all of its
 //! section before any verdict, so that one run shows every error.
 
+mod admin;
 mod headers;
 mod identity;
 mod limits;
@@ -41,6 +42,8 @@ pub(super) fn resolve(file: &Path, text: &str, missing: Missing) -> Result<Setti
 pub(super) fn known_keys() -> BTreeSet<String> {
     // One of each kind that is read only where it is there.
     const SHAPE: &str = "
+        [server]
+        admin_token = {}
         [tls]
         certificates = [{}]
         [session]
@@ -84,6 +87,8 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
         listen: server.listen,
         http_listen: server.http_listen,
         admin_listen: server.admin_listen,
+        admin_token: server.admin_token,
+        admin_socket: server.admin_socket.place(&store.settings, file),
         trusted_proxies: server.trusted_proxies,
         workers: server.workers,
         limits,

@@ -5,14 +5,18 @@ use std::num::NonZeroUsize;
 
 use ipnet::IpNet;
 
+use super::admin;
 use crate::config::reader::{Section, Value};
 use crate::identity::Forwarding;
+use crate::secret::Secret;
 
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) listen: Vec<SocketAddr>,
     pub(super) http_listen: Vec<SocketAddr>,
     pub(super) admin_listen: Option<SocketAddr>,
+    pub(super) admin_token: Option<Secret>,
+    pub(super) admin_socket: admin::Socket,
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) workers: usize,
     pub(super) forwarding: Forwarding,
@@ -49,6 +53,8 @@ pub(super) fn read(section: Section<'_>) -> Server {
         listen: only_addresses(listen),
         http_listen: only_addresses(http_listen),
         admin_listen: admin_listen.map(|(address, _)| address),
+        admin_token: admin::token(&section),
+        admin_socket: admin::Socket::read(&section),
         trusted_proxies: trusted.iter().filter_map(Value::network).collect(),
         workers: if workers == 0 { cores() } else { workers },
         forwarding: forwarding(&section),
