@@ -1,6 +1,9 @@
 //! The command line. Exit codes: 0 it worked, 1 it did not, 2 it was asked for something that does not exist.
 
+mod admin_client;
 pub mod cert;
+pub mod session;
+mod table;
 pub mod user;
 
 use std::io::Write;
@@ -10,6 +13,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+
+use admin_client::AdminClient;
 
 use crate::clock::Clock;
 use crate::config::{self, CertificateSource, ConfigErrors, Missing, Settings};
@@ -21,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   doorward cert                     a certificate for the hosts in config.toml
   doorward user add alice           a user who may log in (asks for a password)
   doorward check                    every mistake in config.toml, with its place
+  doorward session list             who is logged in
   doorward run --config site.toml   serve";
 
 /// A reverse proxy that owns the session: TLS, login and identity in front of apps that have none.
@@ -41,6 +47,8 @@ enum Command {
     Demo(demo::Options),
     /// Serve
     Run(ConfigFile),
+    /// List the sessions of a running Doorward, and end them
+    Session(SessionArgs),
     /// Manage local users
     User(UserArgs),
 }
@@ -50,6 +58,23 @@ struct ConfigFile {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct SessionArgs {
+    /// The configuration that Doorward runs with
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "config.toml",
+        global = true
+    )]
+    config: PathBuf,
+    /// Doorward's unix socket, in place of the one that the configuration names
+    #[arg(long, value_name = "FILE", global = true)]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: session::SessionCommand,
 }
 
 #[derive(Args, Debug)]
@@ -86,11 +111,26 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Check(file) => check(&file.config),
         Command::Demo(options) => demo::run(&options),
         Command::Run(file) => serve(&file.config),
+        Command::Session(args) => {
+            let doorward = AdminClient::new(admin_socket(&args)?)?;
+            session::run(&args.command, &doorward)
+        }
         Command::User(user) => {
             let settings = config::load(&user.config, Missing::Tolerated)?;
             user::run(&user.command, &users_file(&settings)?)
         }
     }
+}
+
+fn admin_socket(args: &SessionArgs) -> anyhow::Result<PathBuf> {
+    if let Some(socket) = &args.socket {
+        return Ok(socket.clone());
+    }
+    let settings = config::load(&args.config, Missing::Tolerated)?;
+    let socket = settings.admin_socket.context(
+        "the configuration turns the unix socket off, `admin_socket = \"off\"` in [server]; without it nothing can be asked here",
+    )?;
+    Ok(socket.path)
 }
 
 fn serve(file: &Path) -> anyhow::Result<()> {
@@ -106,6 +146,9 @@ fn serve(file: &Path) -> anyhow::Result<()> {
     }
     if let Some(addr) = running.admin {
         tracing::info!(%addr, "health and metrics");
+    }
+    if let Some(socket) = &running.admin_socket {
+        tracing::info!(socket = %socket.path().display(), "admin API for commands");
     }
     signals.run(running);
     Ok(())

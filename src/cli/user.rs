@@ -3,7 +3,6 @@
 
 #![expect(clippy::print_stdout, reason = "what the command says goes there")]
 
-use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 
@@ -212,23 +211,7 @@ fn table(users: &[User]) -> String {
             ]
         }))
         .collect();
-    let mut widths = [0; 4];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (width, cell) in widths.iter().zip(row) {
-            // Writing to a string cannot fail.
-            let _written: std::fmt::Result = write!(line, "{cell:<width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    super::table::table(&rows)
 }
 
 /// Fails, naming the user most like it, where there is no such user.
