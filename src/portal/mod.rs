@@ -3,9 +3,11 @@
 mod challenge;
 mod form;
 mod origin;
+mod own_sessions;
 mod pages;
 mod return_to;
 mod script;
+mod session_list;
 mod sign_in;
 mod sign_out;
 mod who;
@@ -14,6 +16,7 @@ pub use challenge::{Asker, Audience, Challenge};
 pub use origin::is_same_origin;
 pub use pages::{ErrorView, LoginProblem, LoginView, Pages, SignedInView};
 pub use return_to::ReturnTo;
+pub use session_list::{SessionRow, SessionsView};
 
 use std::borrow::Cow;
 use std::fmt;
@@ -113,7 +116,9 @@ impl Portal {
             ("logout", _, true) => self.log_out(request, body).await,
             ("session", true, _) => Ok(self.who_am_i(request)),
             (script::PLACE, true, _) => Ok(script::serve(request.headers)),
-            ("login" | "logout", ..) => Err(PortalError::Method {
+            (own_sessions::PLACE, true, _) => self.show_sessions(request).await,
+            (own_sessions::PLACE, _, true) => self.end_sessions(request, body).await,
+            ("login" | "logout" | own_sessions::PLACE, ..) => Err(PortalError::Method {
                 allow: "GET, HEAD, POST",
             }),
             ("session" | script::PLACE, ..) => Err(PortalError::Method { allow: "GET, HEAD" }),

@@ -59,6 +59,8 @@ pub struct SignedInView<'a> {
     pub continue_to: &'a str,
     /// Where the form is sent: field `token`.
     pub logout_action: &'a str,
+    /// Where a person sees their own sessions.
+    pub sessions_url: &'a str,
     pub form_token: &'a str,
 }
 
@@ -86,12 +88,13 @@ pub struct Pages {
 
 const STYLE: &str = include_str!("templates/style.css");
 
-const TEMPLATES: [(&str, &str); 6] = [
+const TEMPLATES: [(&str, &str); 7] = [
     ("error.html", include_str!("templates/error.html")),
     ("layout.html", include_str!("templates/layout.html")),
     ("logged_out.html", include_str!("templates/logged_out.html")),
     ("login.html", include_str!("templates/login.html")),
     ("logout.html", include_str!("templates/logout.html")),
+    ("sessions.html", include_str!("templates/sessions.html")),
     ("signed_in.html", include_str!("templates/signed_in.html")),
 ];
 
@@ -170,6 +173,7 @@ impl Pages {
                 host => view.host,
                 continue_to => address(view.continue_to),
                 logout_action => view.logout_action,
+                sessions_url => view.sessions_url,
                 form_token => view.form_token,
             },
         )
@@ -224,7 +228,7 @@ impl Pages {
         page
     }
 
-    fn page(&self, sheet: &Sheet, values: &Value) -> Page {
+    pub(super) fn page(&self, sheet: &Sheet, values: &Value) -> Page {
         let rendered = self
             .templates
             .get_template(sheet.template)
@@ -317,10 +321,10 @@ impl LoginProblem {
 }
 
 /// Which template, sent how.
-struct Sheet {
-    template: &'static str,
-    status: StatusCode,
-    has_form: bool,
+pub(super) struct Sheet {
+    pub(super) template: &'static str,
+    pub(super) status: StatusCode,
+    pub(super) has_form: bool,
 }
 
 /// What every page is sent with, besides the two that depend on whether it holds a form.
@@ -419,6 +423,7 @@ mod tests {
             host: "wiki.example.com",
             continue_to: "/start?a=1&b=2",
             logout_action: "/.doorward/logout",
+            sessions_url: "/.doorward/sessions",
             form_token: "dG9rZW4",
         };
         vec![
@@ -467,6 +472,7 @@ mod tests {
             host: HOSTILE,
             continue_to: "/\"><script>",
             logout_action: HOSTILE,
+            sessions_url: HOSTILE,
             form_token: HOSTILE,
         };
         let error = ErrorView {

@@ -8,6 +8,9 @@ use percent_encoding::percent_decode;
 use crate::routing::split_authority;
 use crate::wire::RESERVED_PREFIX;
 
+/// The one page of our own that one may come back to: it shows, and does nothing by itself.
+const OWN_PAGE: &str = "/.doorward/sessions";
+
 /// The longest place that is kept, in bytes.
 const MAX_LEN: usize = 2048;
 
@@ -55,8 +58,12 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'\\' && byte != b'#'
 }
 
-/// Whether a path with its query stays on its host, outside our own pages, however often it is decoded on the way.
+/// Whether a path with its query stays on its host, outside our own pages but one, however often it is decoded on the
+/// way.
 fn is_safe(text: &str) -> bool {
+    if text == OWN_PAGE {
+        return true;
+    }
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     rounds(path).iter().all(|path| is_safe_path(path))
         && rounds(query)
@@ -227,8 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn our_own_pages_are_no_place_to_return_to() {
+    fn our_own_pages_are_no_place_to_return_to_but_one_that_only_shows() {
+        for text in [OWN_PAGE, "https://a.example/.doorward/sessions"] {
+            assert_eq!(judged(text).as_deref(), Some(text));
+        }
         for text in [
+            "/.doorward/sessions?done",
+            "/.doorward/sessions/",
+            "/.doorward/Sessions",
+            "/.doorward/%73essions",
             "/.doorward",
             "/.doorward/",
             "/.doorward/logout",

@@ -9,7 +9,10 @@ use http::header::{SET_COOKIE, USER_AGENT};
 use super::challenge::redirect;
 use super::pages::{LoginProblem, LoginView, SignedInView};
 use super::sign_out::form_token;
-use super::{Portal, PortalError, PortalRequest, Provider, ReturnTo, form, is_same_origin, place};
+use super::{
+    Portal, PortalError, PortalRequest, Provider, ReturnTo, form, is_same_origin, own_sessions,
+    place,
+};
 use crate::identity::Identity;
 use crate::login::{Browser, Credentials, Opening, PendingLogin, Refusal, Step};
 use crate::secret::Secret;
@@ -55,6 +58,7 @@ impl Portal {
                 host: request.host,
                 continue_to: return_to.as_str(),
                 logout_action: &place("logout"),
+                sessions_url: &place(own_sessions::PLACE),
                 form_token: &form_token(&self.keyring, session),
             });
         }

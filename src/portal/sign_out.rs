@@ -56,7 +56,7 @@ pub(super) fn form_token(keyring: &Keyring, session: &LiveSession) -> String {
     URL_SAFE_NO_PAD.encode(sealed)
 }
 
-fn is_form_token(keyring: &Keyring, session: &LiveSession, text: &str) -> bool {
+pub(super) fn is_form_token(keyring: &Keyring, session: &LiveSession, text: &str) -> bool {
     const MAX_LEN: usize = 128;
     let sealed = if text.len() <= MAX_LEN {
         URL_SAFE_NO_PAD.decode(text).unwrap_or_default()
