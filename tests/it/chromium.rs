@@ -219,6 +219,104 @@ async fn until_no_notice(browser: &Chromium) {
     panic!("the notice stays");
 }
 
+#[tokio::test]
+async fn a_person_ends_a_session_that_they_do_not_know() {
+    const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+                         Version/17.6 Mobile/15E148 Safari/604.1";
+    const TABLET: &str = "Mozilla/5.0 (Linux; Android 14; SM-X910) AppleWebKit/537.36 (KHTML, like Gecko) \
+                          SamsungBrowser/25.0 Chrome/121.0.0.0 Safari/537.36";
+    for scripts in [true, false] {
+        let demo = Demo::start();
+        let browser = Chromium::start(&demo, scripts).await;
+        browser.open(&demo.at("/.doorward/sessions")).await;
+        browser.until_heading("Log in").await;
+        log_in(&browser, &demo.user, &demo.password).await;
+        browser.until_heading("Where you are logged in").await;
+        let mut others = Vec::new();
+        if scripts {
+            look(&browser, "sessions-alone").await;
+        }
+        for agent in [IPHONE, TABLET, "curl/8.9.1"] {
+            others.push(demo.logged_in(agent).await);
+        }
+        browser.open(&demo.at("/.doorward/login")).await;
+        browser.follow("Where you are logged in").await;
+        browser.until_heading("Where you are logged in").await;
+        let text = browser.text("main").await;
+        for told in [
+            "Safari on iPhone",
+            "Samsung Internet on Android",
+            "curl",
+            "This device",
+            "127.0.0.1",
+        ] {
+            assert!(text.contains(told), "{told:?} is not in {text}");
+        }
+        if scripts {
+            look(&browser, "sessions").await;
+            assert_eq!(unreadable(&browser).await, "");
+        }
+        let who = others[2].fetch("/.doorward/session").await.json();
+        let sid = who["sid"].as_str().unwrap();
+        browser.click(&format!("button[value='{sid}']")).await;
+        browser.until("[role=status]").await;
+        if scripts {
+            look(&browser, "sessions-done").await;
+        }
+        assert_eq!(others[2].fetch("/").await.status, 401);
+        assert_eq!(others[0].fetch("/").await.status, 200);
+        browser.click("button[value=others]").await;
+        browser.until(".sessions li:only-child").await;
+        for other in &mut others {
+            assert_eq!(other.fetch("/").await.status, 401);
+        }
+        browser.follow("Log out here").await;
+        browser.until_heading("Log out?").await;
+        browser.click("form button").await;
+        browser.until_heading("You are logged out").await;
+        browser.close().await;
+    }
+}
+
+/// What has less contrast than WCAG AA asks for (4.5 to 1), or is a smaller target than it allows (24 by 24).
+async fn unreadable(browser: &Chromium) -> String {
+    const LOOK: &str = r#"
+        const rgb = text => text.match(/[\d.]+/g).map(Number);
+        const light = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+            .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+        const behind = element => {
+            for (; element; element = element.parentElement) {
+                const color = rgb(getComputedStyle(element).backgroundColor);
+                if (color.length < 4 || color[3] > 0) return color;
+            }
+            return [255, 255, 255];
+        };
+        const faults = [];
+        for (const element of document.querySelectorAll("main *")) {
+            const style = getComputedStyle(element);
+            const words = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+            if (words && style.position !== "absolute") {
+                const [a, b] = [light(rgb(style.color)), light(behind(element))];
+                const contrast = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+                if (contrast < 4.5) faults.push(`${contrast.toFixed(2)}: ${element.textContent.trim()}`);
+            }
+            if (element.matches("a, button")) {
+                const box = element.getBoundingClientRect();
+                if (box.width < 24 || box.height < 24) faults.push(`small: ${element.textContent.trim()}`);
+            }
+        }
+        return faults.join("\n");
+    "#;
+    let mut all = String::new();
+    for scheme in ["light", "dark"] {
+        browser.show_as(PHONE, scheme).await;
+        let faults = browser.client.execute(LOOK, vec![]).await.unwrap();
+        all.push_str(faults.as_str().unwrap());
+    }
+    browser.show_as(DESKTOP, "light").await;
+    all
+}
+
 async fn log_in(browser: &Chromium, user: &str, password: &str) {
     browser.fill("#user", user).await;
     browser.fill("#password", password).await;

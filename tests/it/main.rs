@@ -29,6 +29,7 @@ mod process;
 #[cfg(feature = "redis")]
 mod redis;
 mod sessions;
+mod sight;
 mod sign_in;
 mod sign_out;
 mod store_contract;

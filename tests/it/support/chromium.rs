@@ -9,9 +9,13 @@ use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
 use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::{ParseError, Url};
+
+use super::Browser;
 
 /// A process that ends with its owner.
 struct Process(Child);
@@ -55,6 +59,19 @@ impl Demo {
 
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url.trim_end_matches('/'))
+    }
+
+    /// Somebody else with the same password, who calls their browser this.
+    pub async fn logged_in(&self, agent: &str) -> Browser {
+        let port = Url::parse(&self.url).unwrap().port().unwrap();
+        let mut browser = Browser::new(([127, 0, 0, 1], port).into());
+        browser.trusts = Some(CertificateDer::from_pem_file(&self.ca).unwrap());
+        browser
+            .fields
+            .push(("user-agent".to_owned(), agent.to_owned()));
+        let answer = browser.log_in_at("/", &self.user, &self.password).await;
+        assert_eq!(answer.status, 303, "{}", answer.text());
+        browser
     }
 }
 
