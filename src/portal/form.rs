@@ -40,7 +40,61 @@ fn parse(bytes: &[u8]) -> Result<Form, PortalError> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::Empty;
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response};
+    use hyper_util::rt::TokioIo;
+    use tokio::io::AsyncWriteExt;
+    use tokio::sync::mpsc;
+
     use super::*;
+
+    /// What becomes of a form whose client stays, and sends nothing but this.
+    async fn read_from(raw: Vec<u8>) -> Result<Form, PortalError> {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        client.write_all(&raw).await.unwrap();
+        let (done, mut forms) = mpsc::unbounded_channel();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let done = done.clone();
+            async move {
+                done.send(read(ClientBody::new(request.into_body())).await)
+                    .unwrap();
+                Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
+            }
+        });
+        let serve = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        let serving = tokio::spawn(async move { serve.await.is_ok() });
+        let form = forms.recv().await.unwrap();
+        serving.abort();
+        form
+    }
+
+    fn posted(len: usize, body: &str) -> Vec<u8> {
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {len}\r\n\r\n");
+        [head.as_bytes(), body.as_bytes()].concat()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_form_has_a_bound() {
+        let fits = format!("a={}", "x".repeat(MAX_BYTES - 2));
+        let form = read_from(posted(fits.len(), &fits)).await.unwrap();
+        assert_eq!(form["a"].len(), MAX_BYTES - 2);
+        let beyond = fits + "x";
+        let refused = read_from(posted(beyond.len(), &beyond)).await;
+        assert_eq!(refused.unwrap_err(), PortalError::BodyTooLarge);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_form_that_does_not_come_whole_is_not_waited_for() {
+        let begun = tokio::time::Instant::now();
+        let refused = read_from(posted(10, "user=a")).await;
+        assert!(matches!(refused, Err(PortalError::Body(_))), "{refused:?}");
+        assert_eq!(begun.elapsed(), PATIENCE);
+    }
 
     #[test]
     fn a_field_that_comes_twice_is_refused() {

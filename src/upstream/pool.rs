@@ -233,3 +233,62 @@ fn finish(
     }
     Ok(response.map(|body| ResponseBody::new(body, link, app.clone(), patience.idle)))
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::Address;
+    use super::*;
+    use crate::clock::TICK;
+
+    const PATIENCE: Patience = Patience {
+        connect: Duration::from_secs(5),
+        first_byte: Duration::from_secs(5),
+        idle: Duration::from_secs(5),
+    };
+
+    async fn answer(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(answer).await.unwrap();
+        stream
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_needs_is_closed_after_half_a_minute() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = Target {
+            url: format!("http://{address}"),
+            address: Address::Socket(address),
+            authority: address.to_string(),
+            tls: None,
+            max_idle: 8,
+            max_connections: 8,
+        };
+        let watch = Watch::default();
+        let upstreams = Upstreams::new(&[target], &watch);
+        let request = Request::new(RequestBody::Empty);
+        let (answered, mut stream) =
+            tokio::join!(upstreams.send(0, request, PATIENCE), answer(&listener));
+        answered.unwrap().into_body().collect().await.unwrap();
+
+        let ticks = MAX_IDLE.as_millis() / TICK.as_millis();
+        for _ in 1..ticks {
+            watch.tick();
+        }
+        assert_eq!(upstreams.apps[0].idle.lock().len(), 1, "it is kept");
+        for _ in 0..2 {
+            watch.tick();
+        }
+        assert_eq!(upstreams.apps[0].idle.lock().len(), 0);
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "and closed");
+    }
+}

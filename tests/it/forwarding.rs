@@ -804,6 +804,29 @@ async fn a_request_that_an_idle_connection_swallowed_is_sent_again_where_that_is
 }
 
 #[tokio::test]
+async fn a_request_that_was_answered_is_not_sent_again_whatever_the_answer() {
+    let app = manual();
+    let proxy = before(&app);
+    let mut client = proxy.wire().await;
+    client.send(get("/first")).await;
+    let mut conn = app.accept().await;
+    conn.head().await;
+    conn.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        .await;
+    client.until(b"\r\n\r\nok").await;
+    // Long enough that the app may be about to close it.
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    client.send(get("/second")).await;
+    assert!(conn.head().await.starts_with("GET /second "));
+    conn.send("SSH-2.0-OpenSSH_9.6\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 502 "));
+    // What comes next over a connection of its own is the next request.
+    client.send(get("/third")).await;
+    let mut conn = app.accept().await;
+    assert!(conn.head().await.starts_with("GET /third "));
+}
+
+#[tokio::test]
 async fn what_no_client_may_get_is_a_bad_gateway() {
     let huge = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-huge: {}\r\n\r\n",

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Ended, Frames, Proxy, Raw, Reply, Upstream, frame, literal, proxy, pseudo, upstream,
+    Ended, Frames, Proxy, Raw, Reply, Upstream, frame, literal, proxy, pseudo, soon, upstream,
 };
 
 const PUBLIC: &str = "access = \"public\"";
@@ -482,6 +482,17 @@ async fn an_app_that_says_nothing_is_not_waited_for() {
     );
     let (proxy, _app) = before(timeouts, || Reply::Stall(b"HTTP/1.1 200 OK\r\nX-".to_vec())).await;
     assert_eq!(proxy.browser().fetch("/").await.status, 504);
+}
+
+#[tokio::test]
+async fn an_app_that_does_not_greet_is_not_waited_for() {
+    // The system takes connections for it, and that is all that happens.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", silent.local_addr().unwrap());
+    let rest = format!("{PUBLIC}\ntimeouts = {{ connect = \"1s\" }}");
+    let proxy = proxy().route("/", &url, &rest).start();
+    let answer = soon("an answer", proxy.browser().fetch("/")).await;
+    assert_eq!(answer.status, 502);
 }
 
 #[tokio::test]

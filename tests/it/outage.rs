@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -325,6 +325,95 @@ async fn a_token_that_cannot_be_replaced_now_stays_good_and_is_replaced_later() 
     assert_eq!(node.open(&next).await.unwrap().sid(), session.sid());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_in_use_elsewhere_is_not_idle_here() {
+    let node = Node::new();
+    let other = Node::over(node.store.clone());
+    let token = node.log_in("alice").await;
+    let sid = node.open(&token).await.unwrap().sid();
+    node.clock.advance(9 * HOUR);
+    let seen = vec![(sid, node.clock.now())];
+    other.store.touch(seen).await.unwrap();
+    node.clock.advance(2 * HOUR);
+    node.open(&token).await.unwrap();
+    // Nobody has heard of it since.
+    node.clock.advance(10 * HOUR);
+    assert_eq!(node.open(&token).await.unwrap_err(), AuthError::Ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_on_another_node_is_known_here_within_five_seconds_though_nobody_says_so() {
+    let node = Node::new();
+    node.store.is_shared.store(true, Ordering::SeqCst);
+    let other = Node::over(node.store.clone());
+    let token = node.log_in("alice").await;
+    let session = node.open(&token).await.unwrap();
+    let end = other.sessions.end(session.sid(), EndReason::Logout);
+    end.await.unwrap();
+    node.clock.advance(5 * SECOND - Duration::from_millis(1));
+    assert!(node.sessions.still_good(&session, ACTIVE));
+    node.open(&token).await.unwrap();
+    node.clock.advance(Duration::from_millis(1));
+    assert!(!node.sessions.still_good(&session, ACTIVE));
+    assert_eq!(node.open(&token).await.unwrap_err(), AuthError::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_a_token_that_was_replaced_ends_the_session_after_a_restart_too() {
+    let node = Node::new();
+    let old = node.log_in("alice").await;
+    node.clock.advance(HOUR);
+    let sid = node.open(&old).await.unwrap().sid();
+    tokio::time::sleep(SECOND).await;
+    let offer = node.open(&old).await.unwrap();
+    let new = token_of(offer.renewal().expect("an offer"));
+    node.open(&new).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+
+    let later = Node::over(node.store.clone());
+    later.clock.advance(HOUR + 10 * SECOND);
+    assert_eq!(later.open(&old).await.unwrap_err(), AuthError::Reused(sid));
+    assert!(later.open(&new).await.is_err());
+    assert_eq!(later.audit(), ["token_reused"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_written_into_the_store_opens_no_session() {
+    let node = Node::new();
+    let token = Token::parse(node.log_in("alice").await.as_bytes()).unwrap();
+    let known = node.store.load(token.hash()).await.unwrap().unwrap();
+    let planted = Token::generate();
+    let row = TokenRow {
+        hash: planted.hash(),
+        predecessor: Some(token.hash()),
+        ..known.token
+    };
+    let successor = Successor {
+        hash: planted.hash(),
+        sealed: Vec::new(),
+        seen: None,
+    };
+    let written = node.store.rotate(token.hash(), row, successor).await;
+    assert_eq!(written.unwrap(), Rotation::Done);
+    let refused = node.open(&planted.encode()).await.unwrap_err();
+    assert_eq!(refused, AuthError::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_sessions_are_found_whichever_secret_they_began_under() {
+    let old = Node::new();
+    let token = old.log_in("alice").await;
+    let node = Node::with_secrets(old.store.clone(), &[[8; 32], [7; 32]]);
+    let newer = node.log_in("alice").await;
+    let subject = login("alice").identity.subject;
+    let ended = node.sessions.end_all_of(&subject, EndReason::UserChanged);
+    assert_eq!(ended.await.unwrap(), 2);
+    for token in [token, newer] {
+        assert!(node.open(&token).await.is_err());
+    }
+    assert_eq!(node.store.rows().await, 0);
+}
+
 const ACTIVE: Presence = Presence {
     idle_timeout: None,
     activity: true,
@@ -346,24 +435,29 @@ impl Node {
     }
 
     fn with(settings: Settings) -> Self {
-        Self::of(Arc::default(), settings)
+        Self::of(Arc::default(), settings, &[[7; 32]])
     }
 
     fn over(store: Arc<Troubled>) -> Self {
+        Self::with_secrets(store, &[[7; 32]])
+    }
+
+    fn with_secrets(store: Arc<Troubled>, secrets: &[[u8; 32]]) -> Self {
         let settings = Settings {
             idle_timeout: 10 * HOUR,
             ..Settings::default()
         };
-        Self::of(store, settings)
+        Self::of(store, settings, secrets)
     }
 
-    fn of(store: Arc<Troubled>, settings: Settings) -> Self {
+    fn of(store: Arc<Troubled>, settings: Settings, secrets: &[[u8; 32]]) -> Self {
+        let secrets = secrets.iter().map(|&secret| Secret::new(secret)).collect();
         let folder = tempfile::tempdir().unwrap();
         let log = LineWriter::open(&Sink::File(folder.path().join("audit.log"))).unwrap();
         let clock = Clock::fixed(Timestamp::from_millis(1_800_000_000_000));
         let (sessions, touches) = Sessions::new(Parts {
             store: store.clone(),
-            keyring: Arc::new(Keyring::new(vec![Secret::new([7; 32])]).unwrap()),
+            keyring: Arc::new(Keyring::new(secrets).unwrap()),
             settings,
             clock: clock.clone(),
             audit: Audit::new(log.clone(), clock.clone()),
@@ -466,6 +560,8 @@ struct Troubled {
     counts: Mutex<HashMap<&'static str, usize>>,
     gate: Semaphore,
     waiting: AtomicUsize,
+    /// Other nodes write to it, and it brings no news of that.
+    is_shared: AtomicBool,
 }
 
 impl Default for Troubled {
@@ -477,6 +573,7 @@ impl Default for Troubled {
             counts: Mutex::default(),
             gate: Semaphore::new(0),
             waiting: AtomicUsize::new(0),
+            is_shared: AtomicBool::new(false),
         }
     }
 }
@@ -583,6 +680,10 @@ impl SessionStore for Troubled {
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.meet("sweep", self.inner.sweep(now, limit)).await
+    }
+
+    fn has_other_writers(&self) -> bool {
+        self.is_shared.load(Ordering::SeqCst)
     }
 
     fn invalidations(&self) -> Option<broadcast::Receiver<Invalidation>> {

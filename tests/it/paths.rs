@@ -374,6 +374,16 @@ async fn our_own_pages_have_one_spelling_and_never_reach_an_app() {
         let status = get(&proxy, path).await.unwrap();
         assert!([400, 401, 404].contains(&status), "{path}: {status}");
     }
+    // No route of ours allows anything that others read differently.
+    for path in [
+        "/.doorward//session",
+        "/.doorward/session;x",
+        "/.doorward/%2573ession",
+        "/.doorward/session%2f",
+        "/.doorward/session%5c",
+    ] {
+        assert_eq!(get(&proxy, path).await, Some(400), "{path}");
+    }
     assert!(app.requests().is_empty(), "{:?}", app.requests());
 }
 

@@ -496,12 +496,16 @@ async fn a_token_is_replaced_and_both_are_good_until_the_new_one_was_seen_long_e
     assert!(answer.set_cookies().is_empty());
     wait_until_seen(&mut kept, &old_cookie).await;
     proxy.clock.advance(just_before(Duration::from_secs(10)));
-    for cookie in [&old_cookie, &new_cookie] {
+    // The old one last, so that the connection remembers it.
+    for cookie in [&new_cookie, &old_cookie] {
         assert_eq!(kept.get("/", &[cookie]).await.status, 200);
     }
     let before = app.requests().len();
     proxy.clock.advance(MILLISECOND);
-    assert_eq!(kept.get("/", &[&old_cookie]).await.status, 401);
+    let answer = kept.get("/", &[&old_cookie]).await;
+    assert_eq!(answer.status, 401);
+    let cleared = answer.set_cookies();
+    assert!(cleared[0].starts_with("__Host-sid=;"), "{cleared:?}");
     assert_eq!(
         proxy.audited("session_ended").await["reason"],
         "token_reused"

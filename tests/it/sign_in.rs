@@ -1,6 +1,8 @@
 //! Logging in with a local user, as a browser sees it.
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Full;
 
 use crate::support::{Browser, PASSWORD, Reply, proxy, upstream};
 
@@ -201,4 +203,48 @@ async fn programs_are_told_and_never_redirected() {
         (200, "16")
     );
     assert!(app.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_login_leads_to_another_host_of_ours_at_the_port_that_is_used_and_no_other() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy()
+        .app(&app.url())
+        .route_at("wiki.example.test", "/", &app.url(), "access = \"user\"")
+        .start();
+    let browser = proxy.browser();
+    let wiki = "https://wiki.example.test:1111/page";
+    for (return_to, begins_at, ends_at, expected) in [
+        (wiki, "localhost:1111", "localhost:1111", wiki),
+        (
+            "https://wiki.example.test:9/x",
+            "localhost:1111",
+            "localhost:1111",
+            "/",
+        ),
+        // Judged again at the end: what was ours when the form was shown need not be ours now.
+        (wiki, "localhost:1111", "localhost:2222", "/"),
+    ] {
+        let empty = || Full::new(Bytes::new());
+        let request = Request::get(format!("/.doorward/login?return_to={return_to}"))
+            .header("host", begins_at)
+            .body(empty())
+            .unwrap();
+        let shown = browser.send(request).await;
+        let cookie = shown.set_cookies()[0].split(';').next().unwrap().to_owned();
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("state", &shown.field("state"))
+            .append_pair("user", "alice")
+            .append_pair("password", PASSWORD)
+            .finish();
+        let request = Request::post("/.doorward/login")
+            .header("host", ends_at)
+            .header("cookie", cookie)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Full::new(Bytes::from(form)))
+            .unwrap();
+        let answer = browser.send(request).await;
+        assert_eq!(answer.status, 303);
+        assert_eq!(answer.header("location"), expected, "{return_to} {ends_at}");
+    }
 }
