@@ -89,12 +89,17 @@ impl Api {
         let list = self.sessions.list(&wanted, after, limit).await?;
         let sessions: Vec<Value> = list.sessions.iter().map(told).collect();
         let next = list.next.map(|sid| sid.to_string());
-        Ok(json_page(StatusCode::OK, &json!({ "sessions": sessions, "next": next })))
+        Ok(json_page(
+            StatusCode::OK,
+            &json!({ "sessions": sessions, "next": next }),
+        ))
     }
 
     async fn show(&self, sid: Sid) -> Result<Page, StoreError> {
         let found = self.sessions.look(sid).await?;
-        Ok(found.map_or_else(no_session, |listed| json_page(StatusCode::OK, &told(&listed))))
+        Ok(found.map_or_else(no_session, |listed| {
+            json_page(StatusCode::OK, &told(&listed))
+        }))
     }
 
     async fn end(&self, sid: Sid, caller: Caller) -> Result<Page, StoreError> {
