@@ -113,8 +113,9 @@ fn share(
     let named = settings.routes.iter();
     let route_metrics = named.map(|route| metrics.route(&route.id)).collect();
     let stripped = Arc::new(Stripped::new(&settings.identity));
-    let hsts = (settings.tls.hsts_max_age > 0)
-        .then(|| HeaderValue::try_from(format!("max-age={}", settings.tls.hsts_max_age)))
+    let age = settings.hsts_max_age();
+    let hsts = (age > 0)
+        .then(|| HeaderValue::try_from(format!("max-age={age}")))
         .transpose()?;
     Ok(Shared {
         clock: clock.clone(),

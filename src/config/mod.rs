@@ -19,6 +19,9 @@ use crate::routing::Route;
 use crate::secret::Secret;
 use crate::{edge, login, session, telemetry, upstream};
 
+/// In seconds.
+const A_YEAR: u64 = 365 * 24 * 60 * 60;
+
 /// A whole configuration, ready to build from.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -50,8 +53,8 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
     pub source: CertificateSource,
-    /// `Strict-Transport-Security`, in seconds; 0: not sent.
-    pub hsts_max_age: u64,
+    /// In seconds, where the file says so; see [`Settings::hsts_max_age`].
+    pub hsts_max_age: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +92,20 @@ pub enum Missing {
 }
 
 impl Settings {
+    /// For `Strict-Transport-Security`, in seconds; 0: not sent. Unless the file says otherwise it is a year (ASVS 3.4.1),
+    /// but nothing where it could do harm: a browser that heard it for localhost would refuse plain http to whatever else
+    /// is developed there, on any port.
+    pub fn hsts_max_age(&self) -> u64 {
+        let is_local = |route: &Route| {
+            let host = route.host.to_string();
+            host == "localhost" || host.ends_with(".localhost")
+        };
+        let is_for_development = matches!(self.tls.source, CertificateSource::LocalAuthority(_))
+            || self.routes.iter().all(is_local);
+        let default = if is_for_development { 0 } else { A_YEAR };
+        self.tls.hsts_max_age.unwrap_or(default)
+    }
+
     /// Every host that a route names, `*.` wildcards included, each once.
     pub fn hosts(&self) -> Vec<String> {
         let hosts: BTreeSet<String> = self

@@ -155,7 +155,6 @@ fn the_defaults_that_the_file_tells_of_are_the_defaults() {
         "trusted_proxies",
         "workers",
         "forwarding",
-        "hsts_max_age",
         "cookie_name",
         "touch_interval",
     ];
@@ -185,7 +184,7 @@ fn the_defaults_that_the_file_tells_of_are_the_defaults() {
         .chain(rest)
         .chain(limits)
         .collect();
-    assert_eq!(keys.len(), 26);
+    assert_eq!(keys.len(), 25);
     let activate = |line: &str| match line.strip_prefix("# ").filter(|rest| {
         rest.split(" = ")
             .next()
@@ -1292,4 +1291,27 @@ fn the_admin_api_has_a_token_from_elsewhere_and_a_socket_beside_the_sessions() {
         assert!(complaints.contains(told), "{keys}: {complaints}");
         assert!(!complaints.contains("t0ken-"), "{complaints}");
     }
+}
+
+#[test]
+fn browsers_are_told_to_stay_with_https_but_not_where_people_develop() {
+    const YEAR: u64 = 365 * 24 * 60 * 60;
+    let place = Place::new();
+    let age = |text: &str| place.load(text).unwrap().hsts_max_age();
+    let files = "certificates = [{ cert = \"certs/site.pem\", key = \"certs/site.key\" }]";
+    let host = |name: &str| minimal_with("host = \"localhost\"", &format!("host = \"{name}\""));
+    assert_eq!(age(&host("app.example.com")), YEAR);
+    assert_eq!(age(MINIMAL), 0, "it is for localhost");
+    assert_eq!(age(&host("wiki.localhost")), 0);
+    assert_eq!(age(&host("notlocalhost")), YEAR);
+    let other =
+        "[[route]]\nhost = \"example.com\"\nupstream = \"http://127.0.0.1:1\"\naccess = \"public\"";
+    assert_eq!(age(&format!("{MINIMAL}\n{other}")), YEAR);
+    assert_eq!(
+        age(&host("app.example.com").replace(files, "self_signed = true")),
+        0
+    );
+    let said = |age: &str| minimal_with(files, &format!("{files}\nhsts_max_age = \"{age}\""));
+    assert_eq!(age(&said("0s")), 0);
+    assert_eq!(age(&said("1h")), 3600);
 }

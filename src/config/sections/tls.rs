@@ -18,7 +18,7 @@ pub(super) fn read(section: Section<'_>) -> Option<TlsSettings> {
     section.finish();
     Some(TlsSettings {
         source: source?,
-        hsts_max_age: hsts.unwrap_or_default().as_secs(),
+        hsts_max_age: hsts.map(|age| age.as_secs()),
     })
 }
 
