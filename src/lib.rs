@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod authority;
 pub mod cli;
 pub mod clock;

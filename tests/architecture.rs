@@ -16,13 +16,17 @@ use std::path::{Path, PathBuf};
 const TABLE: &[(&str, &str)] = &[
     (
         "cli",
-        "app authority clock config demo edge login telemetry",
+        "app audit authority clock config demo edge login telemetry",
     ),
     ("demo", "app clock config login secret telemetry"),
     (
         "app",
         "admin authority clock config deadline edge identity login pipeline portal routing secret session telemetry \
          upstream wire",
+    ),
+    (
+        "audit",
+        "authority clock config edge login routing secret session telemetry upstream",
     ),
     (
         "config",

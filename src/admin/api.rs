@@ -12,7 +12,8 @@ use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::call::{Call, Query, Unclear};
-use super::{Caller, problem, wrong_method};
+use super::{AdminState, Caller, problem, wrong_method};
+use crate::clock::Timestamp;
 use crate::identity::Subject;
 use crate::secret::Secret;
 use crate::session::store::StoreError;
@@ -23,6 +24,14 @@ use crate::wire::{Page, json_page, page};
 /// Where the API begins.
 pub(super) const PREFIX: &str = "/api/v1/";
 
+/// What a process says of itself.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The fingerprint of its configuration.
+    pub config: String,
+    pub started: Timestamp,
+}
+
 /// What the API works with.
 #[derive(Debug)]
 pub struct Api {
@@ -30,16 +39,22 @@ pub struct Api {
     pub audit: Audit,
     /// `None`: over TCP there is no API.
     pub token: Option<Secret>,
+    pub node: Node,
 }
 
 impl Api {
-    pub(super) async fn answer<B>(&self, caller: Caller, request: &Request<B>) -> Page {
+    pub(super) async fn answer<B>(
+        &self,
+        state: &AdminState,
+        caller: Caller,
+        request: &Request<B>,
+    ) -> Page {
         if let Some(refusal) = self.turn_away(caller, request.headers()) {
             return refusal;
         }
         let place = request.uri().path().strip_prefix(PREFIX);
         match Call::of(place.unwrap_or_default(), request) {
-            Ok(call) => self.run(call, caller).await,
+            Ok(call) => self.run(call, (state, caller)).await,
             Err(Unclear::Method { allow }) => wrong_method(allow),
             Err(Unclear::NotFound) => problem(StatusCode::NOT_FOUND, None),
             Err(Unclear::Query(what)) => problem(StatusCode::BAD_REQUEST, Some(&what)),
@@ -65,12 +80,13 @@ impl Api {
         Some(refusal)
     }
 
-    async fn run(&self, call: Call, caller: Caller) -> Page {
+    async fn run(&self, call: Call, (state, caller): (&AdminState, Caller)) -> Page {
         let done = match call {
             Call::List(query) => self.list(query).await,
             Call::Show(sid) => self.show(sid).await,
             Call::End(sid) => self.end(sid, caller).await,
             Call::EndAllOf(subject) => self.end_all_of(subject, caller).await,
+            Call::Status => Ok(self.status(&state.obstacles().await)),
         };
         done.unwrap_or_else(|error| {
             let mut refusal = problem(StatusCode::SERVICE_UNAVAILABLE, Some(&error.to_string()));
@@ -100,6 +116,18 @@ impl Api {
         Ok(found.map_or_else(no_session, |listed| {
             json_page(StatusCode::OK, &told(&listed))
         }))
+    }
+
+    fn status(&self, obstacles: &[String]) -> Page {
+        let told = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "config": self.node.config,
+            "started": self.node.started.to_string(),
+            "now": self.sessions.clock().now().to_string(),
+            "ready": obstacles.is_empty(),
+            "reasons": obstacles,
+        });
+        json_page(StatusCode::OK, &told)
     }
 
     async fn end(&self, sid: Sid, caller: Caller) -> Result<Page, StoreError> {

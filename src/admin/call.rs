@@ -16,6 +16,7 @@ const LIMIT: usize = 100;
 pub(super) enum Call {
     List(Query),
     Show(Sid),
+    Status,
     End(Sid),
     EndAllOf(Subject),
 }
@@ -43,6 +44,8 @@ impl Call {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         let segments: Vec<&str> = place.split('/').collect();
         match segments.as_slice() {
+            ["status"] if is_read => Ok(Self::Status),
+            ["status"] => Err(Unclear::Method { allow: "GET, HEAD" }),
             ["sessions"] if is_read => {
                 let query = request.uri().query().unwrap_or_default();
                 Query::parse(query).map(Self::List).map_err(Unclear::Query)

@@ -6,7 +6,7 @@ mod call;
 mod listener;
 mod socket;
 
-pub use api::Api;
+pub use api::{Api, Node};
 pub use listener::{Accept, Caller, serve};
 pub use socket::{LocalSocket, SocketFile, bind_local};
 
@@ -119,7 +119,7 @@ async fn answer<B>(state: &AdminState, caller: Caller, request: &Request<B>) -> 
     if let Some(api) = &state.api
         && request.uri().path().starts_with(api::PREFIX)
     {
-        return api.answer(caller, request).await;
+        return api.answer(state, caller, request).await;
     }
     let place = match request.uri().path() {
         "/health/live" => Place::Live,

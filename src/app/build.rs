@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::Phase;
 use super::worker::Worker;
-use crate::admin::{self, AdminState, Api};
+use crate::admin::{self, AdminState, Api, Node};
 use crate::authority::{Authority, CertificateFiles};
 use crate::clock::Clock;
 use crate::config::{CertificateSource, Settings, StoreSettings};
@@ -86,6 +86,10 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         sessions,
         audit: audit.clone(),
         token: settings.admin_token.clone(),
+        node: Node {
+            config: settings.fingerprint.clone(),
+            started: clock.now(),
+        },
     };
     let tls = Arc::new(Tls::new(certificates(settings, clock)?)?);
     let shared = share(settings, clock, (portal, audit, metrics.clone()))?;

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 it worked, 1 it did not, 2 it was asked for something that does not exist.
 
 mod admin_client;
+pub mod audit;
 pub mod cert;
 pub mod session;
 mod table;
@@ -26,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   doorward cert                     a certificate for the hosts in config.toml
   doorward user add alice           a user who may log in (asks for a password)
   doorward check                    every mistake in config.toml, with its place
+  doorward audit                    what a security review would find
   doorward session list             who is logged in
   doorward run --config site.toml   serve";
 
@@ -39,6 +41,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Hold the configuration and what runs against OWASP ASVS, NIST SP 800-63B-4 and the session cheat sheet
+    Audit(audit::AuditArgs),
     /// Make a local certificate authority, and a certificate for the hosts of the routes
     Cert(ConfigFile),
     /// Read the configuration and report every mistake; nothing is started
@@ -97,7 +101,7 @@ pub fn run() -> ExitCode {
         Err(error) => return usage(&error),
     };
     match execute(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
@@ -105,8 +109,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> anyhow::Result<()> {
-    match command {
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    let done = match command {
+        Command::Audit(args) => return audit::run(&args),
         Command::Cert(file) => make_certificate(&file.config),
         Command::Check(file) => check(&file.config),
         Command::Demo(options) => demo::run(&options),
@@ -119,7 +124,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let settings = config::load(&user.config, Missing::Tolerated)?;
             user::run(&user.command, &users_file(&settings)?)
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn admin_socket(args: &SessionArgs) -> anyhow::Result<PathBuf> {

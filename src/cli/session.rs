@@ -152,7 +152,7 @@ fn filter(args: &ListArgs) -> Vec<(&'static str, String)> {
 }
 
 /// Page by page, until there are enough or no more; and whether there may be more.
-fn collect(
+pub(super) fn collect(
     filter: &[(&'static str, String)],
     most: usize,
     doorward: &AdminClient,

@@ -2,11 +2,13 @@
 //! the users file; it knows every area's settings and no area knows it.
 
 mod diagnostics;
+mod places;
 mod reader;
 mod sections;
 
 pub use diagnostics::{ConfigError, ConfigErrors, MINIMAL};
-pub use reader::parse_duration;
+pub use places::Places;
+pub use reader::{parse_duration, show_duration};
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -27,6 +29,8 @@ const A_YEAR: u64 = 365 * 24 * 60 * 60;
 pub struct Settings {
     /// Where it came from; relative paths in it start at its folder.
     pub file: PathBuf,
+    /// The same for the same text, so that what runs can be told from what is on disk: the beginning of a SHA-256 in hex.
+    pub fingerprint: String,
     pub listen: Vec<SocketAddr>,
     pub http_listen: Vec<SocketAddr>,
     pub admin_listen: Option<SocketAddr>,
@@ -122,6 +126,14 @@ pub fn load(file: &Path, missing: Missing) -> Result<Settings, ConfigErrors> {
     let text =
         std::fs::read_to_string(file).map_err(|error| ConfigErrors::unreadable(file, &error))?;
     sections::resolve(file, &text, missing)
+}
+
+/// As [`load`], and where each key stands.
+pub fn load_placed(file: &Path, missing: Missing) -> Result<(Settings, Places), ConfigErrors> {
+    let text =
+        std::fs::read_to_string(file).map_err(|error| ConfigErrors::unreadable(file, &error))?;
+    let settings = sections::resolve(file, &text, missing)?;
+    Ok((settings, Places::of(&text)))
 }
 
 /// As [`load`], from text; `file` is used for messages and relative paths.

@@ -121,6 +121,22 @@ pub(super) fn check_hash(phc: &str) -> Result<(), HashingError> {
     parse(phc).map(|_| ())
 }
 
+/// What a guess at a password costs whoever has its hash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HashCost {
+    pub memory_kib: u32,
+    pub passes: u32,
+}
+
+/// `None` where [`check_hash`] refuses it.
+pub(super) fn cost(phc: &str) -> Option<HashCost> {
+    let params = Params::try_from(&parse(phc).ok()?).ok()?;
+    Some(HashCost {
+        memory_kib: params.m_cost(),
+        passes: params.t_cost(),
+    })
+}
+
 /// Reads a hash, and refuses one that would cost too much *before* anything is computed.
 fn parse(phc: &str) -> Result<PasswordHash, HashingError> {
     let hash = PasswordHash::new(phc).map_err(|_| HashingError::Unsupported)?;

@@ -10,7 +10,7 @@ mod throttle;
 mod users;
 
 pub use editing::NewUser;
-pub use hashing::{Hasher, HashingError};
+pub use hashing::{HashCost, Hasher, HashingError};
 pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};
 pub use rules::{NewPassword, PasswordRefused};

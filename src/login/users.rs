@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::hashing;
+use super::hashing::{self, HashCost};
 
 /// A larger file is refused unread: it would hold far more than 10,000 users.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -102,6 +102,13 @@ impl UserFile {
             users,
             found: false,
         }
+    }
+}
+
+impl User {
+    /// What a guess at the password costs.
+    pub fn hash_cost(&self) -> Option<HashCost> {
+        hashing::cost(&self.password)
     }
 }
 

@@ -9,8 +9,7 @@ mod value;
 
 pub(super) use nearest::{nearest, one_of};
 pub(super) use report::{Complaint, Report};
-pub use units::parse_duration;
-pub(super) use units::show_duration;
+pub use units::{parse_duration, show_duration};
 pub(super) use value::{Value, quoted};
 
 use std::cell::RefCell;

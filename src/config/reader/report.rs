@@ -184,7 +184,7 @@ impl<'a> Report<'a> {
         self.end.set(line);
     }
 
-    pub(super) fn source(&self) -> &'a str {
+    pub(in crate::config) fn source(&self) -> &'a str {
         self.source
     }
 

@@ -24,7 +24,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// The shortest way to write a duration that [`parse_duration`] reads.
-pub(in crate::config) fn show_duration(length: Duration) -> String {
+pub fn show_duration(length: Duration) -> String {
     let mut rest = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let mut parts = Vec::new();
     for (unit, millis) in [

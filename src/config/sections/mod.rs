@@ -25,6 +25,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::places::fingerprint;
 use super::{Missing, Settings};
 use toml::de::DeTable;
 
@@ -84,6 +85,7 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
 
     let settings = Settings {
         file: file.to_owned(),
+        fingerprint: fingerprint(report.source()),
         listen: server.listen,
         http_listen: server.http_listen,
         admin_listen: server.admin_listen,
