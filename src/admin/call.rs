@@ -170,9 +170,11 @@ mod tests {
             id: "a/b?c".to_owned(),
         };
         assert_eq!(all, Ok(Call::EndAllOf(subject)));
+        assert_eq!(call("GET", "/status"), Ok(Call::Status));
         for (method, target, allow) in [
             ("POST", one.as_str(), "GET, HEAD, DELETE"),
             ("DELETE", "/sessions", "GET, HEAD"),
+            ("DELETE", "/status", "GET, HEAD"),
             ("GET", "/users/local/alice/sessions", "DELETE"),
         ] {
             assert_eq!(call(method, target), Err(Unclear::Method { allow }));

@@ -1,8 +1,6 @@
 //! `doorward audit`: looks at the configuration, its files and the Doorward that runs, and says what a review would find.
 //! The rules are elsewhere.
 
-#![expect(clippy::print_stdout, reason = "what the command says goes there")]
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::admin_client::{AdminClient, target};
-use super::session;
+use super::{say, session};
 use crate::app;
 use crate::audit::{Evidence, Facts, Running, Seen, Severity, review};
 use crate::clock::Clock;
@@ -77,15 +75,13 @@ pub(super) fn run(args: &AuditArgs) -> Result<ExitCode> {
     };
     let report = review(&evidence);
     let threshold = args.min_severity.into();
-    if args.json {
+    let text = if args.json {
         let json = report.to_json(&evidence, threshold);
-        println!("{}", serde_json::to_string_pretty(&json)?);
+        serde_json::to_string_pretty(&json)? + "\n"
     } else {
-        print!(
-            "{}",
-            report.to_text(&evidence, unheard.as_deref(), args.all)
-        );
-    }
+        report.to_text(&evidence, unheard.as_deref(), args.all)
+    };
+    say(&text)?;
     Ok(if report.passes(threshold) {
         ExitCode::SUCCESS
     } else {

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{Process, doorward, proxy};
 
@@ -135,6 +137,56 @@ async fn what_runs_is_asked_and_held_against_the_file() {
     let found = rules(&report);
     assert!(found.contains(&"other-configuration-runs"), "{found:?}");
     assert!(found.contains(&"sessions-outlive-limits"), "{found:?}");
+}
+
+#[test]
+fn certificates_are_read_and_held_against_the_routes() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = |host: &str| {
+        let text = include_str!("../../config.toml");
+        let text = text.replace("host = \"localhost\"", &format!("host = \"{host}\""));
+        fs::write(folder.path().join("doorward.toml"), text).unwrap();
+    };
+    serve("wiki.example.com");
+    let cert = doorward(folder.path(), &["cert", "--config", "doorward.toml"], "");
+    assert!(cert.status.success());
+    let report = json(folder.path());
+    let found = rules(&report);
+    assert!(found.contains(&"certificate-local"), "{found:?}");
+    assert!(!found.contains(&"host-without-certificate"), "{found:?}");
+    serve("other.example.com");
+    let report = json(folder.path());
+    let of_hosts = |rule: &&str| *rule == "host-without-certificate";
+    assert_eq!(
+        rules(&report).into_iter().filter(of_hosts).count(),
+        1,
+        "once for each host"
+    );
+}
+
+#[tokio::test]
+async fn its_state_is_told_over_tcp_to_who_has_the_token_alone() {
+    let proxy = proxy()
+        .route("/", "http://127.0.0.1:1", "access = \"user\"")
+        .with("server", "admin_token = { file = \"session.key\" }")
+        .start();
+    let token = fs::read_to_string(proxy.path("session.key")).unwrap();
+    let ask = async |fields: &str| {
+        let mut stream = TcpStream::connect(proxy.admin).await.unwrap();
+        let request = format!(
+            "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    assert!(ask("").await.starts_with("HTTP/1.1 401 "));
+    let answer = ask(&format!("Authorization: Bearer {}\r\n", token.trim_end())).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let told: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(told["started"], "2027-01-15T08:00:00.000Z");
+    assert_eq!(told["ready"], true);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) const V7: &[Requirement] = &[
     fulfilled(("ASVS 7.4.3", 2), "After a changed factor, other sessions can be ended.",
         "A new password ends all of the user's sessions by itself."),
     fulfilled(("ASVS 7.4.4", 2), "Every page that needs a login has a visible way to log out.",
-        "Doorward's pages have it; apps link to `/.doorward/logout`, the same on every host."),
+        "Doorward's session pages have it; apps link to `/.doorward/logout`, the same on every host."),
     fulfilled(("ASVS 7.4.5", 2), "Administrators can end the sessions of one user or of all.",
         "`doorward session revoke`, and the admin API."),
     not_applicable(("ASVS 7.5.1", 2), "Changing what authentication rests on (address, password, factors) needs a fresh login.",
