@@ -45,12 +45,11 @@ impl Call {
         let segments: Vec<&str> = place.split('/').collect();
         match segments.as_slice() {
             ["status"] if is_read => Ok(Self::Status),
-            ["status"] => Err(Unclear::Method { allow: "GET, HEAD" }),
             ["sessions"] if is_read => {
                 let query = request.uri().query().unwrap_or_default();
                 Query::parse(query).map(Self::List).map_err(Unclear::Query)
             }
-            ["sessions"] => Err(Unclear::Method { allow: "GET, HEAD" }),
+            ["sessions" | "status"] => Err(Unclear::Method { allow: "GET, HEAD" }),
             ["sessions", sid] => {
                 let sid = decoded(sid).and_then(|sid| Sid::parse(&sid));
                 let sid = sid.ok_or(Unclear::NotFound)?;

@@ -79,7 +79,7 @@ impl World {
     /// The value of a key that the file has.
     fn set(&mut self, key: &str, value: &str) {
         let start = self.text.find(&format!("\n{key} = ")).expect(key) + 1;
-        let end = start + self.text[start..].find('\n').unwrap();
+        let end = start + self.text.get(start..).unwrap().find('\n').unwrap();
         self.text
             .replace_range(start..end, &format!("{key} = {value}"));
     }
@@ -298,17 +298,17 @@ const CASES: &[Case] = &[
         "any-origin-reads",
         Medium,
         |w| {
-            w.route("path = \"/a\"\naccess = \"user\"\nresponse_headers = { set = { Access-Control-Allow-Origin = \"*\" } }")
+            w.route("path = \"/a\"\naccess = \"user\"\nresponse_headers = { set = { Access-Control-Allow-Origin = \"*\" } }");
         },
         |w| {
-            w.route("path = \"/a\"\naccess = \"public\"\nresponse_headers = { set = { Access-Control-Allow-Origin = \"*\" } }")
+            w.route("path = \"/a\"\naccess = \"public\"\nresponse_headers = { set = { Access-Control-Allow-Origin = \"*\" } }");
         },
     ),
     (
         "protection-removed",
         Medium,
         |w| {
-            w.route("path = \"/a\"\naccess = \"user\"\nresponse_headers = { remove = [\"X-Frame-Options\"] }")
+            w.route("path = \"/a\"\naccess = \"user\"\nresponse_headers = { remove = [\"X-Frame-Options\"] }");
         },
         |w| {
             w.route("path = \"/a\"\naccess = \"user\"\n");
@@ -414,7 +414,7 @@ const CASES: &[Case] = &[
         |w| {
             w.facts
                 .hosts_without_certificate
-                .push("localhost".to_owned())
+                .push("localhost".to_owned());
         },
         |w| w.facts.hosts_without_certificate.push("other".to_owned()),
     ),
@@ -425,13 +425,13 @@ const CASES: &[Case] = &[
             w.add(
                 "[server]",
                 "trusted_proxies = [\"10.0.0.0/8\", \"0.0.0.0/0\"]",
-            )
+            );
         },
         |w| {
             w.add(
                 "[server]",
                 "trusted_proxies = [\"10.0.0.0/8\", \"203.0.113.0/24\"]",
-            )
+            );
         },
     ),
     (
@@ -499,11 +499,11 @@ const CASES: &[Case] = &[
         High,
         |w| {
             w.secrets
-                .push(Secret::new("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"))
+                .push(Secret::new("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
         },
         |w| {
             w.secrets
-                .push(Secret::new("abcdefghabcdefghabcdefghabcdefgh"))
+                .push(Secret::new("abcdefghabcdefghabcdefghabcdefgh"));
         },
     ),
     (
@@ -648,8 +648,8 @@ const CASES: &[Case] = &[
         |w| {
             w.running(|r| {
                 r.sessions
-                    .push(seen(NOW, NOW.after(DAY / 2), NOW.after(DAY / 2)))
-            })
+                    .push(seen(NOW, NOW.after(DAY / 2), NOW.after(DAY / 2)));
+            });
         },
     ),
     (

@@ -1,6 +1,6 @@
 //! What certificates say of themselves, and which hosts are left without one.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -81,10 +81,10 @@ pub(super) fn gather(
 fn fact(
     key: String,
     certificate: &Certificate,
-    file: &PathBuf,
+    file: &Path,
 ) -> Result<CertificateFact, CertificateError> {
     let malformed = |reason: String| CertificateError::Malformed {
-        file: file.clone(),
+        file: file.to_owned(),
         reason,
     };
     let leaf = CertificateDer::from_pem_file(file).map_err(|error| malformed(error.to_string()))?;
@@ -106,7 +106,7 @@ fn fact(
     })
 }
 
-/// md5WithRSAEncryption, sha1WithRSAEncryption, ecdsa-with-SHA1 (RFC 8017 appendix C, RFC 3279 section 2.2.3).
+/// `md5WithRSAEncryption`, `sha1WithRSAEncryption`, `ecdsa-with-SHA1` (RFC 8017 appendix C, RFC 3279 section 2.2.3).
 const OLD_SIGNATURES: [&str; 3] = [
     "1.2.840.113549.1.1.4",
     "1.2.840.113549.1.1.5",

@@ -74,7 +74,7 @@ impl Report {
             let id = account.requirement.id;
             let asvs = id.strip_prefix("ASVS ").and_then(|id| id.split('.').next());
             let mut chapters = chapters.iter_mut();
-            if let Some(chapter) = chapters.find(|chapter| asvs == Some(chapter.chapter)) {
+            if let Some(chapter) = chapters.find(|chapter| asvs == Some(chapter.number)) {
                 chapter.count(&account.standing);
             }
         }
@@ -93,16 +93,16 @@ impl Report {
 
 /// How the items of one chapter stand.
 struct Chapter {
-    chapter: &'static str,
+    number: &'static str,
     fulfilled: usize,
     not_applicable: usize,
     found: usize,
 }
 
 impl Chapter {
-    const fn new(chapter: &'static str) -> Self {
+    const fn new(number: &'static str) -> Self {
         Self {
-            chapter,
+            number,
             fulfilled: 0,
             not_applicable: 0,
             found: 0,
@@ -119,14 +119,14 @@ impl Chapter {
 
     fn told(&self) -> String {
         let Self {
-            chapter,
+            number,
             fulfilled,
             not_applicable,
             found,
         } = self;
         let items = fulfilled + not_applicable + found;
         format!(
-            "ASVS 5.0 V{chapter}: {items} items, {fulfilled} fulfilled, {found} with findings, {not_applicable} not applicable"
+            "ASVS 5.0 V{number}: {items} items, {fulfilled} fulfilled, {found} with findings, {not_applicable} not applicable"
         )
     }
 }

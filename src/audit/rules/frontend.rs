@@ -1,5 +1,7 @@
 //! What browsers are told: cookies and header fields (ASVS V3).
 
+use std::time::Duration;
+
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -81,7 +83,7 @@ fn hsts_short(evidence: &Evidence<'_>) -> Option<Fault> {
     if age == 0 || age >= YEAR {
         return None;
     }
-    let age = show_duration(std::time::Duration::from_secs(age));
+    let age = show_duration(Duration::from_secs(age));
     Some(Fault::new(Low, "tls.hsts_max_age", age).advise("\"365d\" or more"))
 }
 

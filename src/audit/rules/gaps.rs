@@ -3,6 +3,7 @@
 use super::{Judge, Rule};
 use crate::audit::Severity::Low;
 use crate::audit::{Evidence, Fault};
+use crate::upstream::Address;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -21,13 +22,13 @@ pub(super) const RULES: &[Rule] = &[
         name: "no-ocsp-stapling",
         requirements: &["ASVS 12.1.4"],
         why: "Browsers are not told whether the certificate was revoked; public authorities are giving OCSP up.",
-        judge: Judge::Whole(no_ocsp),
+        judge: Judge::Always(no_ocsp),
     },
     Rule {
         name: "no-encrypted-hello",
         requirements: &["ASVS 12.1.5"],
         why: "Whoever is on the way sees the names of the hosts that people visit, and nothing else.",
-        judge: Judge::Whole(no_ech),
+        judge: Judge::Always(no_ech),
     },
     Rule {
         name: "no-client-certificate",
@@ -63,25 +64,24 @@ fn hsts_without_subdomains(evidence: &Evidence<'_>) -> Option<Fault> {
     })
 }
 
-fn no_ocsp(_: &Evidence<'_>) -> Option<Fault> {
-    Some(gap(
+fn no_ocsp() -> Fault {
+    gap(
         "no OCSP response is stapled",
         "nothing to set; certificates of short life, renewed by themselves, need no revocation",
-    ))
+    )
 }
 
-fn no_ech(_: &Evidence<'_>) -> Option<Fault> {
-    Some(gap(
+fn no_ech() -> Fault {
+    gap(
         "Encrypted Client Hello is not offered",
         "nothing to set; a wildcard certificate and host names that tell nothing, where names are secret",
-    ))
+    )
 }
 
 /// A unix socket's mode says who may reach it.
 fn no_client_certificate(evidence: &Evidence<'_>) -> Option<Fault> {
     let upstreams = &evidence.settings.upstreams;
-    let is_local =
-        |address: &crate::upstream::Address| matches!(address, crate::upstream::Address::Unix(_));
+    let is_local = |address: &Address| matches!(address, Address::Unix(_));
     if upstreams.iter().all(|target| is_local(&target.address)) {
         return None;
     }

@@ -25,6 +25,8 @@ pub(super) struct Rule {
 /// What a rule is asked about.
 #[derive(Clone, Copy, Debug)]
 enum Judge {
+    /// There is nothing to ask.
+    Always(fn() -> Fault),
     Whole(fn(&Evidence<'_>) -> Option<Fault>),
     EachCertificate(fn(&Evidence<'_>, &CertificateFact) -> Option<Fault>),
     EachFile(fn(&Evidence<'_>, &FileFact) -> Option<Fault>),
@@ -83,6 +85,7 @@ impl Rule {
     fn faults(&self, evidence: &Evidence<'_>) -> Vec<Fault> {
         let facts = evidence.facts;
         match self.judge {
+            Judge::Always(fault) => vec![fault()],
             Judge::Whole(judge) => judge(evidence).into_iter().collect(),
             Judge::EachCertificate(judge) => {
                 let each = facts.certificates.iter();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Judge, Rule};
 use crate::audit::Severity::{Low, Medium};
-use crate::audit::facts::{Holds, Running};
+use crate::audit::facts::{Holds, Running, Seen};
 use crate::audit::{Evidence, Fault};
 use crate::config::show_duration;
 
@@ -121,9 +121,7 @@ fn sessions_outlive_limits(evidence: &Evidence<'_>, running: &Running) -> Option
     let remembered = session.remember_me.map(|limits| limits.absolute);
     let longest = session.absolute_timeout.max(remembered.unwrap_or_default());
     let now = evidence.facts.now;
-    let outlives = |seen: &&crate::audit::Seen| {
-        seen.expires > now && seen.expires.since(seen.created) > longest
-    };
+    let outlives = |seen: &&Seen| seen.expires > now && seen.expires.since(seen.created) > longest;
     let count = running.sessions.iter().filter(outlives).count();
     if count == 0 {
         return None;

@@ -7,6 +7,7 @@ use super::{Judge, Rule};
 use crate::audit::Severity::{High, Low, Medium};
 use crate::audit::facts::{FileFact, Holds};
 use crate::audit::{Evidence, Fault};
+use crate::config::show_duration;
 use crate::login::{HashCost, Kind};
 use crate::secret::Secret;
 
@@ -81,10 +82,9 @@ fn told(file: &FileFact) -> String {
 fn file_readable(_: &Evidence<'_>, file: &FileFact) -> Option<Fault> {
     let (group, others) = (file.mode & 0o040 != 0, file.mode & 0o004 != 0);
     let severity = match file.holds {
-        Holds::Certificate | Holds::Configuration => return None,
         Holds::PrivateKey | Holds::Secret | Holds::Users if others => High,
         Holds::AuditLog | Holds::Sessions if others => Medium,
-        // Where a group is let in, that was hardly an oversight (Debian's `ssl-cert`).
+        // A key may be for a group on purpose (Debian's `ssl-cert`).
         Holds::Secret | Holds::Users if group => Low,
         _ => return None,
     };
@@ -214,7 +214,7 @@ fn attempts_many(evidence: &Evidence<'_>) -> Option<Fault> {
         let set = format!(
             "{} per user and address within {}, {a_day:.0} a day",
             local.max_attempts,
-            crate::config::show_duration(local.attempt_window)
+            show_duration(local.attempt_window)
         );
         let fault = Fault::new(Medium, format!("provider[{index}].max_attempts"), set);
         Some(fault.advise("10 within 15m, which is 960 a day"))

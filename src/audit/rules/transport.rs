@@ -88,10 +88,12 @@ fn reach_of(ip: IpAddr) -> Reach {
         IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
     };
-    match ip {
-        _ if ip.is_loopback() => Reach::Machine,
-        _ if is_private => Reach::Private,
-        _ => Reach::Public,
+    if ip.is_loopback() {
+        Reach::Machine
+    } else if is_private {
+        Reach::Private
+    } else {
+        Reach::Public
     }
 }
 
