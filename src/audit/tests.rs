@@ -289,6 +289,12 @@ const CASES: &[Case] = &[
         |w| w.set("hsts_max_age", "\"1s\""),
     ),
     (
+        "hsts-off",
+        Low,
+        |w| w.put("hsts_max_age = \"365d\"\n", ""),
+        |w| w.set("hsts_max_age", "\"365d\""),
+    ),
+    (
         "hsts-short",
         Low,
         |w| w.set("hsts_max_age", "\"364d\""),

@@ -70,16 +70,23 @@ fn cookie_shared(evidence: &Evidence<'_>) -> Option<Fault> {
     Some(fault.advise("leave it out: a `__Host-` cookie, and a session for each host"))
 }
 
+/// Where the file says nothing, it is off for development alone.
 fn hsts_off(evidence: &Evidence<'_>) -> Option<Fault> {
-    if evidence.settings.tls.hsts_max_age > 0 {
+    if evidence.settings.hsts_max_age() > 0 {
         return None;
     }
-    let fault = Fault::new(Medium, "tls.hsts_max_age", "not sent");
-    Some(fault.advise("\"365d\" once https works for everybody: browsers do not go back"))
+    let (severity, set) = match evidence.settings.tls.hsts_max_age {
+        Some(_) => (Medium, "not sent"),
+        None => (Low, "not sent, the default for localhost and `self_signed`"),
+    };
+    let fault = Fault::new(severity, "tls.hsts_max_age", set);
+    Some(fault.advise(
+        "\"365d\", the default elsewhere, once https works for everybody: browsers do not go back",
+    ))
 }
 
 fn hsts_short(evidence: &Evidence<'_>) -> Option<Fault> {
-    let age = evidence.settings.tls.hsts_max_age;
+    let age = evidence.settings.hsts_max_age();
     if age == 0 || age >= YEAR {
         return None;
     }

@@ -56,7 +56,7 @@ fn own_sessions(evidence: &Evidence<'_>) -> Option<Fault> {
 }
 
 fn hsts_without_subdomains(evidence: &Evidence<'_>) -> Option<Fault> {
-    (evidence.settings.tls.hsts_max_age > 0).then(|| {
+    (evidence.settings.hsts_max_age() > 0).then(|| {
         gap(
             "Strict-Transport-Security without includeSubDomains",
             "nothing to set; the policy is sent on every host that Doorward serves",
