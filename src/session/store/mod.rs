@@ -7,6 +7,7 @@
 mod checked;
 mod embedded;
 mod memory;
+mod postgres;
 mod redis;
 mod transition;
 
@@ -15,6 +16,9 @@ pub use self::redis::Redis;
 pub use self::redis::{RedisServers, RedisSettings, RedisTls};
 pub use embedded::Embedded;
 pub use memory::Memory;
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
+pub use postgres::{PostgresServer, PostgresSettings, PostgresTls};
 
 use std::fmt;
 
