@@ -27,6 +27,8 @@ use crate::pipeline::{Pipeline, Shared, Stripped};
 use crate::portal::{Pages, Portal, Provider};
 use crate::routing::RouteTable;
 use crate::secret::Keyring;
+#[cfg(feature = "postgres")]
+use crate::session::store::Postgres;
 #[cfg(feature = "redis")]
 use crate::session::store::Redis;
 use crate::session::store::{Embedded, Memory, SessionStore, StoreError};
@@ -160,6 +162,10 @@ fn open_store(settings: &StoreSettings) -> anyhow::Result<Arc<dyn SessionStore>>
             let store = Embedded::open(path);
             Arc::new(store.map_err(|error| cannot_open(path, &error))?)
         }
+        #[cfg(feature = "postgres")]
+        StoreSettings::Postgres(settings) => Arc::new(Postgres::open(settings)),
+        #[cfg(not(feature = "postgres"))]
+        StoreSettings::Postgres(_) => anyhow::bail!("this build has no postgres"),
         #[cfg(feature = "redis")]
         StoreSettings::Redis(settings) => Arc::new(Redis::open(settings)),
         #[cfg(not(feature = "redis"))]

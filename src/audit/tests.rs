@@ -49,6 +49,7 @@ upstream = \"http://127.0.0.1:3000\"
 ";
 
 const REDIS: &str = "backend = \"redis\"\nurl = ";
+const POSTGRES: &str = "backend = \"postgres\"\nurl = ";
 
 struct World {
     text: String,
@@ -353,6 +354,24 @@ const CASES: &[Case] = &[
             w.put(
                 "path = \"sessions.db\"",
                 &format!("{REDIS}\"redis://127.0.0.1:6379\""),
+            );
+            w.add("[session]", "secrets = [{ file = \"k\" }]");
+        },
+    ),
+    (
+        "store-plain",
+        High,
+        |w| {
+            w.put(
+                "path = \"sessions.db\"",
+                &format!("{POSTGRES}\"postgres://d@db.example.com/d?sslmode=disable\""),
+            );
+            w.add("[session]", "secrets = [{ file = \"k\" }]");
+        },
+        |w| {
+            w.put(
+                "path = \"sessions.db\"",
+                &format!("{POSTGRES}\"postgres://d@db.example.com/d\""),
             );
             w.add("[session]", "secrets = [{ file = \"k\" }]");
         },

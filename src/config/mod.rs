@@ -81,6 +81,7 @@ pub struct AdminSocket {
 pub enum StoreSettings {
     Embedded { path: PathBuf },
     Memory,
+    Postgres(session::store::PostgresSettings),
     Redis(session::store::RedisSettings),
 }
 

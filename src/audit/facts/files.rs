@@ -93,7 +93,9 @@ fn secrets(settings: &Settings, places: &Places) -> Vec<(String, PathBuf, Holds)
     if places.line("session.secrets").is_none() {
         let beside = match &settings.store {
             StoreSettings::Embedded { path } => path,
-            StoreSettings::Memory | StoreSettings::Redis(_) => &settings.file,
+            StoreSettings::Memory | StoreSettings::Postgres(_) | StoreSettings::Redis(_) => {
+                &settings.file
+            }
         };
         let path = beside.with_file_name("session.key");
         named.push(("session.secrets".to_owned(), path, Holds::Secret));

@@ -200,7 +200,10 @@ fn rotation_grace_long(evidence: &Evidence<'_>) -> Option<Fault> {
 
 fn cache_long(evidence: &Evidence<'_>) -> Option<Fault> {
     let ttl = evidence.settings.session.cache_ttl;
-    let is_shared = matches!(evidence.settings.store, StoreSettings::Redis(_));
+    let is_shared = match evidence.settings.store {
+        StoreSettings::Embedded { .. } | StoreSettings::Memory => false,
+        StoreSettings::Postgres(_) | StoreSettings::Redis(_) => true,
+    };
     if !is_shared || ttl <= Duration::from_secs(10) {
         return None;
     }

@@ -9,7 +9,7 @@ use crate::audit::facts::{CertificateFact, PublicKey};
 use crate::audit::{Evidence, Fault};
 use crate::config::StoreSettings;
 use crate::routing::{Access, HostPattern};
-use crate::session::store::RedisServers;
+use crate::session::store::{PostgresServer, RedisServers};
 use crate::upstream::Address;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -126,29 +126,37 @@ fn upstream_plain(evidence: &Evidence<'_>, routed: &Routed<'_>) -> Option<Fault>
 }
 
 fn store_plain(evidence: &Evidence<'_>) -> Option<Fault> {
-    let StoreSettings::Redis(redis) = &evidence.settings.store else {
-        return None;
-    };
-    let hosts: Vec<&str> = match &redis.servers {
-        RedisServers::One { host, .. } => vec![host],
-        RedisServers::Socket(_) => return None,
-        RedisServers::Cluster(nodes)
-        | RedisServers::Sentinel {
-            sentinels: nodes, ..
-        } => nodes.iter().map(|(host, _)| host.as_str()).collect(),
+    let (hosts, is_sealed, advice) = match &evidence.settings.store {
+        StoreSettings::Embedded { .. } | StoreSettings::Memory => return None,
+        StoreSettings::Postgres(postgres) => {
+            let hosts = match &postgres.server {
+                PostgresServer::Tcp { host, .. } => vec![host.as_str()],
+                PostgresServer::Socket { .. } => return None,
+            };
+            let advice = "no `sslmode=disable`, and `ca` where no public authority signs";
+            (hosts, postgres.tls.is_some(), advice)
+        }
+        StoreSettings::Redis(redis) => {
+            let hosts = match &redis.servers {
+                RedisServers::One { host, .. } => vec![host.as_str()],
+                RedisServers::Socket(_) => return None,
+                RedisServers::Cluster(nodes)
+                | RedisServers::Sentinel {
+                    sentinels: nodes, ..
+                } => nodes.iter().map(|(host, _)| host.as_str()).collect(),
+            };
+            let advice = "rediss://, with `ca` where no public authority signs";
+            (hosts, redis.tls.is_some(), advice)
+        }
     };
     let is_near = hosts
         .iter()
         .all(|host| reach_of_name(host) == Reach::Machine);
-    if redis.tls.is_some() || is_near {
+    if is_sealed || is_near {
         return None;
     }
-    let fault = Fault::new(
-        High,
-        "store.url",
-        format!("redis://, without TLS, to {}", hosts.join(", ")),
-    );
-    Some(fault.advise("rediss://, with `ca` where no public authority signs"))
+    let found = format!("without TLS, to {}", hosts.join(", "));
+    Some(Fault::new(High, "store.url", found).advise(advice))
 }
 
 fn admin_exposed(evidence: &Evidence<'_>) -> Option<Fault> {

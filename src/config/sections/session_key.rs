@@ -70,7 +70,7 @@ pub(super) fn default_secret(place: &KeyPlace<'_>, settings: &Settings) -> Optio
     let path = match &settings.store {
         StoreSettings::Embedded { path } => path,
         StoreSettings::Memory => &settings.file,
-        StoreSettings::Redis(_) => {
+        StoreSettings::Postgres(_) | StoreSettings::Redis(_) => {
             let help = "`openssl rand -hex 32` makes one: `secrets = [{ file = \"secrets/session.key\" }]`";
             place.report(
                 "is missing: nodes that share a store need the same secret",

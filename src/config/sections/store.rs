@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::store_redis;
+use super::{store_password, store_postgres, store_redis};
 use crate::config::StoreSettings;
 use crate::config::reader::{Section, Value};
 use crate::session;
@@ -17,8 +17,22 @@ pub(super) struct Store {
 enum Backend {
     Embedded,
     Memory,
+    Postgres,
     Redis,
 }
+
+/// Keys that only servers have, and whose.
+const OF_SERVERS: [(&str, &[Backend]); 9] = [
+    ("url", &[Backend::Postgres, Backend::Redis]),
+    ("password", &[Backend::Postgres, Backend::Redis]),
+    ("ca", &[Backend::Postgres, Backend::Redis]),
+    ("connections", &[Backend::Postgres]),
+    ("statement_cache", &[Backend::Postgres]),
+    ("prefix", &[Backend::Redis]),
+    ("cluster", &[Backend::Redis]),
+    ("sentinel", &[Backend::Redis]),
+    ("sentinel_password", &[Backend::Redis]),
+];
 
 pub(super) fn read(section: Section<'_>) -> Store {
     let named = section.value("backend");
@@ -42,17 +56,14 @@ pub(super) fn read(section: Section<'_>) -> Store {
         .value("timeout")
         .and_then(|value| value.duration_in(range))
         .unwrap_or(session::Settings::default().store_timeout);
-    let redis = store_redis::Keys::of(&section);
+    refuse_strange(&section, backend);
     let settings = match backend {
-        Some(Backend::Redis) => redis.read(&section, timeout).map(StoreSettings::Redis),
-        Some(Backend::Memory) => {
-            redis.refuse("memory");
-            Some(StoreSettings::Memory)
+        Some(Backend::Postgres) => {
+            store_postgres::read(&section, timeout).map(StoreSettings::Postgres)
         }
-        Some(Backend::Embedded) => {
-            redis.refuse("embedded");
-            Some(StoreSettings::Embedded { path: path.clone() })
-        }
+        Some(Backend::Redis) => store_redis::read(&section, timeout).map(StoreSettings::Redis),
+        Some(Backend::Memory) => Some(StoreSettings::Memory),
+        Some(Backend::Embedded) => Some(StoreSettings::Embedded { path: path.clone() }),
         None => None,
     };
     section.finish();
@@ -65,10 +76,10 @@ pub(super) fn read(section: Section<'_>) -> Store {
 
 fn chosen(value: &Value<'_>) -> Option<Backend> {
     match value.as_text() {
-        Some("postgres") => {
-            let complaint = value.wrong("is not in this version");
+        Some("postgres") if cfg!(not(feature = "postgres")) => {
+            let complaint = value.wrong("this build has no postgres");
             complaint
-                .help("\"embedded\" keeps sessions in a file, \"memory\" until the process ends, \"redis\" in a server")
+                .help("build it with `--features postgres`, or take the default ones")
                 .push();
             None
         }
@@ -82,8 +93,36 @@ fn chosen(value: &Value<'_>) -> Option<Backend> {
         _ => value.choice(&[
             ("embedded", Backend::Embedded),
             ("memory", Backend::Memory),
+            ("postgres", Backend::Postgres),
             ("redis", Backend::Redis),
         ]),
+    }
+}
+
+/// Reports what another backend has, and makes every key known to the reader.
+fn refuse_strange(section: &Section<'_>, backend: Option<Backend>) {
+    let reason = match backend {
+        Some(Backend::Embedded) => "embedded has no server",
+        Some(Backend::Memory) => "memory has no server",
+        Some(Backend::Postgres) => "postgres has no such thing",
+        Some(Backend::Redis) => "redis has no such thing",
+        None => "",
+    };
+    for (key, owners) in OF_SERVERS {
+        let value = section.value(key);
+        if key.ends_with("password") {
+            store_password::know(value.as_ref());
+        }
+        if let (Some(value), Some(backend)) = (value, backend)
+            && !owners.contains(&backend)
+        {
+            // What looks like a password is not shown, wherever it stands.
+            value.report().blot_out(value.place());
+            let complaint = value.wrong(reason).at_key();
+            complaint
+                .help("remove it, or name the backend that has one")
+                .push();
+        }
     }
 }
 

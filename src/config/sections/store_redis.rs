@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use url::{Host, Url};
 
-use super::store_password;
+use super::{store_authorities, store_password};
 use crate::config::reader::{Section, Value, quoted};
 use crate::session::store::{RedisServers, RedisSettings, RedisTls};
 
@@ -16,14 +14,12 @@ const EXAMPLES: &str =
 const PREFIX: &str = "doorward:";
 const LONGEST_PREFIX: usize = 64;
 
-/// The keys that say something about servers, so that they can be told apart from those of other backends.
-#[derive(Debug)]
-pub(super) struct Keys<'a> {
+/// The keys that say something about servers.
+struct Keys<'a> {
     url: Option<Value<'a>>,
     password: Option<Value<'a>>,
     ca: Option<Value<'a>>,
     prefix: Option<Value<'a>>,
-    cluster: Option<Value<'a>>,
     sentinel: Option<Value<'a>>,
     sentinel_password: Option<Value<'a>>,
 }
@@ -49,48 +45,27 @@ struct Way {
     database: i64,
 }
 
+pub(super) fn read(section: &Section<'_>, timeout: Duration) -> Option<RedisSettings> {
+    Keys::of(section).read(section, timeout)
+}
+
 impl<'a> Keys<'a> {
-    pub(super) fn of(section: &Section<'a>) -> Self {
-        let keys = Self {
+    fn of(section: &Section<'a>) -> Self {
+        Self {
             url: section.value("url"),
             password: section.value("password"),
             ca: section.value("ca"),
             prefix: section.value("prefix"),
-            cluster: section.value("cluster"),
             sentinel: section.value("sentinel"),
             sentinel_password: section.value("sentinel_password"),
-        };
-        store_password::know(keys.password.as_ref());
-        store_password::know(keys.sentinel_password.as_ref());
-        keys
-    }
-
-    /// For a backend that has no server.
-    pub(super) fn refuse(&self, backend: &str) {
-        let given = [
-            &self.url,
-            &self.password,
-            &self.ca,
-            &self.prefix,
-            &self.cluster,
-            &self.sentinel,
-            &self.sentinel_password,
-        ];
-        for value in given.into_iter().flatten() {
-            // What looks like a password is not shown, wherever it stands.
-            value.report().blot_out(value.place());
-            let complaint = value.wrong(format!("{backend} has no server")).at_key();
-            complaint
-                .help("remove it, or name the backend that has one")
-                .push();
         }
     }
 
-    pub(super) fn read(&self, section: &Section<'_>, timeout: Duration) -> Option<RedisSettings> {
+    fn read(&self, section: &Section<'_>, timeout: Duration) -> Option<RedisSettings> {
         let places = self.places(section);
         let given = |value: &Option<Value<'_>>| value.as_ref().map(store_password::read);
         let (password, sentinel_password) = (given(&self.password), given(&self.sentinel_password));
-        let authorities = self.ca.as_ref().map(authorities);
+        let authorities = self.ca.as_ref().map(store_authorities::read);
         let prefix = self.prefix.as_ref().map(prefix);
         let cluster = section.boolean("cluster", false);
         let sentinel = self.sentinel.as_ref().and_then(Value::text);
@@ -300,28 +275,4 @@ fn prefix(value: &Value<'_>) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
-}
-
-/// A PEM file with a certificate or more.
-fn authorities(value: &Value<'_>) -> Option<Vec<u8>> {
-    let path = value.path()?;
-    if value.report().tolerates_missing() && !path.exists() {
-        return None;
-    }
-    let trouble = match std::fs::read(&path) {
-        Err(error) => error.to_string(),
-        Ok(pem) => {
-            let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-            match found {
-                Ok(found) if !found.is_empty() => return Some(pem),
-                Ok(_) => "it holds no certificate".to_owned(),
-                Err(error) => error.to_string(),
-            }
-        }
-    };
-    let complaint = value.wrong(format!("{} cannot be used: {trouble}", path.display()));
-    complaint
-        .help("a PEM file with the certificates of the authorities that signed the servers'")
-        .push();
-    None
 }
