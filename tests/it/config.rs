@@ -919,33 +919,27 @@ fn upstreams_are_addresses_without_paths_or_passwords() {
 
 #[test]
 fn what_this_version_lacks_is_said() {
-    let text = minimal_with("[tls]", "[store]\nbackend = \"postgres\"\n\n[tls]")
-        .replace("\"local\"\nusers", "\"oidc\"\nusers");
+    let text = MINIMAL.replace("\"local\"\nusers", "\"oidc\"\nusers");
     let second = "[[provider]]\nid = \"Second One\"\ntype = \"local\"\nusers = \"more.toml\"\n";
     assert_snapshot!(complaints(&format!("{text}\n{second}")), @r#"
-    doorward.toml:5:11: store.backend: is not in this version
-        5 | backend = "postgres"
-          |           ^^^^^^^^^^
-      help: "embedded" keeps sessions in a file, "memory" until the process ends, "redis" in a server
-
-    doorward.toml:12:8: provider.type: is not in this version
-       12 | type = "oidc"
+    doorward.toml:9:8: provider.type: is not in this version
+        9 | type = "oidc"
           |        ^^^^^^
       help: write "local"
 
-    doorward.toml:19:1: provider: a second provider; the first one is on line 10
-       19 | [[provider]]
+    doorward.toml:16:1: provider: a second provider; the first one is on line 7
+       16 | [[provider]]
           | ^^^^^^^^^^^^
-       10 | [[provider]]
+        7 | [[provider]]
           | ------------ first here
       help: this version has one; remove one of them
 
-    doorward.toml:20:6: provider.id: "Second One" is not an id
-       20 | id = "Second One"
+    doorward.toml:17:6: provider.id: "Second One" is not an id
+       17 | id = "Second One"
           |      ^^^^^^^^^^^^
       help: lower-case letters, digits and hyphens, at most 32, like "local"
 
-    4 errors in doorward.toml
+    3 errors in doorward.toml
     "#);
 }
 
@@ -957,12 +951,12 @@ fn redis_with(keys: &str) -> String {
     minimal_with("[tls]", &format!("{session}\n\n{store}\n\n[tls]"))
 }
 
-#[cfg(feature = "redis")]
-fn place_for_redis() -> Place {
+#[cfg(any(feature = "postgres", feature = "redis"))]
+fn place_for_servers() -> Place {
     let place = Place::new();
     for (name, text) in [
         ("long.key", "k".repeat(32)),
-        ("redis.password", "p\n".to_owned()),
+        ("store.password", "p\n".to_owned()),
         ("open.password", "p".to_owned()),
         ("empty.pem", String::new()),
     ] {
@@ -981,7 +975,7 @@ fn place_for_redis() -> Place {
 #[test]
 fn redis_is_named_by_its_url_and_its_password_by_a_file() {
     use doorward::session::store::{RedisServers, RedisTls};
-    let place = place_for_redis();
+    let place = place_for_servers();
     let read = |keys: &str| match place.load(&redis_with(keys)).unwrap().store {
         StoreSettings::Redis(settings) => settings,
         other => panic!("{other:?}"),
@@ -991,7 +985,7 @@ fn redis_is_named_by_its_url_and_its_password_by_a_file() {
         port,
     };
     let far = read(
-        "url = \"rediss://door%40ward@redis.internal/2\"\npassword = { file = \"redis.password\" }\ntimeout = \"3s\"",
+        "url = \"rediss://door%40ward@redis.internal/2\"\npassword = { file = \"store.password\" }\ntimeout = \"3s\"",
     );
     assert_eq!(far.servers, one("redis.internal", 6379));
     assert_eq!((far.user.as_deref(), far.database), (Some("door@ward"), 2));
@@ -1014,7 +1008,7 @@ fn redis_is_named_by_its_url_and_its_password_by_a_file() {
     let cluster = read("url = [\"redis://a:1\", \"redis://b\"]\ncluster = true").servers;
     assert_eq!(cluster, RedisServers::Cluster(nodes.clone()));
     let watched = read(
-        "url = [\"redis://a:1\", \"redis://b\"]\nsentinel = \"main\"\nsentinel_password = { file = \"redis.password\" }",
+        "url = [\"redis://a:1\", \"redis://b\"]\nsentinel = \"main\"\nsentinel_password = { file = \"store.password\" }",
     );
     let RedisServers::Sentinel {
         sentinels,
@@ -1031,7 +1025,7 @@ fn redis_is_named_by_its_url_and_its_password_by_a_file() {
 #[cfg(feature = "redis")]
 #[test]
 fn a_password_of_redis_that_is_written_down_is_refused_and_not_repeated() {
-    let place = place_for_redis();
+    let place = place_for_servers();
     for keys in [
         "url = \"redis://d:swordfish@db\"",
         "url = \"redis://:swordfish@db\"",
@@ -1051,82 +1045,89 @@ fn a_password_of_redis_that_is_written_down_is_refused_and_not_repeated() {
 }
 
 #[cfg(feature = "redis")]
+const MISTAKES_ABOUT_REDIS: &[(&str, &str)] = &[
+    ("", "is missing: which server?"),
+    ("url = []", "names no server"),
+    (
+        "url = \"http://db\"",
+        "is not the address of a Redis server",
+    ),
+    ("url = \"redis:///1\"", "names no server"),
+    ("url = \"redis://db/one\"", "is not a database"),
+    (
+        "url = \"rediss://db#insecure\"",
+        "user, host, port and database alone",
+    ),
+    (
+        "url = \"redis://db?protocol=2\"",
+        "user, host, port and database alone",
+    ),
+    ("url = \"unix:\"", "names no socket"),
+    (
+        "url = [\"redis://a\", \"redis://b\"]",
+        "names several servers",
+    ),
+    (
+        "url = [\"redis://a\", \"rediss://b\"]\ncluster = true",
+        "another scheme, user or database",
+    ),
+    (
+        "url = \"redis://a/1\"\ncluster = true",
+        "a Cluster has one database",
+    ),
+    (
+        "url = \"unix:/a\"\ncluster = true",
+        "a socket leads to one server",
+    ),
+    (
+        "url = \"redis://a\"\ncluster = true\nsentinel = \"m\"",
+        "a Cluster has no sentinels",
+    ),
+    (
+        "url = \"redis://a\"\nsentinel_password = { file = \"store.password\" }",
+        "there is no sentinel",
+    ),
+    (
+        "url = \"redis://a\"\nca = \"empty.pem\"",
+        "is not encrypted",
+    ),
+    (
+        "url = \"rediss://a\"\nca = \"empty.pem\"",
+        "it holds no certificate",
+    ),
+    (
+        "url = \"redis://a\"\nprefix = \"{a}\"",
+        "cannot begin every key",
+    ),
+    ("url = \"redis://a\"\npath = \"x.db\"", "redis has no path"),
+    (
+        "url = \"redis://a\"\npassword = {}",
+        "does not say where the password is",
+    ),
+    (
+        "url = \"redis://a\"\npassword = { file = \"open.password\" }",
+        "chmod 600",
+    ),
+    (
+        "url = \"redis://a\"\npassword = { file = \"a\", env = \"B\" }",
+        "keep one of the two",
+    ),
+    (
+        "url = \"redis://a\"\npassword = { file = \"empty.pem\" }",
+        "is not a password",
+    ),
+    ("url = \"redis://a\"\nprefixx = \"a\"", "prefix"),
+    (
+        "url = \"redis://a\"\nconnections = 3",
+        "store.connections: redis has no such thing",
+    ),
+];
+
+#[cfg(feature = "redis")]
 #[test]
 fn mistakes_about_redis_are_told_with_a_way_out() {
-    let place = place_for_redis();
-    for (keys, told) in [
-        ("", "is missing: which server?"),
-        ("url = []", "names no server"),
-        (
-            "url = \"http://db\"",
-            "is not the address of a Redis server",
-        ),
-        ("url = \"redis:///1\"", "names no server"),
-        ("url = \"redis://db/one\"", "is not a database"),
-        (
-            "url = \"rediss://db#insecure\"",
-            "user, host, port and database alone",
-        ),
-        (
-            "url = \"redis://db?protocol=2\"",
-            "user, host, port and database alone",
-        ),
-        ("url = \"unix:\"", "names no socket"),
-        (
-            "url = [\"redis://a\", \"redis://b\"]",
-            "names several servers",
-        ),
-        (
-            "url = [\"redis://a\", \"rediss://b\"]\ncluster = true",
-            "another scheme, user or database",
-        ),
-        (
-            "url = \"redis://a/1\"\ncluster = true",
-            "a Cluster has one database",
-        ),
-        (
-            "url = \"unix:/a\"\ncluster = true",
-            "a socket leads to one server",
-        ),
-        (
-            "url = \"redis://a\"\ncluster = true\nsentinel = \"m\"",
-            "a Cluster has no sentinels",
-        ),
-        (
-            "url = \"redis://a\"\nsentinel_password = { file = \"redis.password\" }",
-            "there is no sentinel",
-        ),
-        (
-            "url = \"redis://a\"\nca = \"empty.pem\"",
-            "is not encrypted",
-        ),
-        (
-            "url = \"rediss://a\"\nca = \"empty.pem\"",
-            "it holds no certificate",
-        ),
-        (
-            "url = \"redis://a\"\nprefix = \"{a}\"",
-            "cannot begin every key",
-        ),
-        ("url = \"redis://a\"\npath = \"x.db\"", "redis has no path"),
-        (
-            "url = \"redis://a\"\npassword = {}",
-            "does not say where the password is",
-        ),
-        (
-            "url = \"redis://a\"\npassword = { file = \"open.password\" }",
-            "chmod 600",
-        ),
-        (
-            "url = \"redis://a\"\npassword = { file = \"a\", env = \"B\" }",
-            "keep one of the two",
-        ),
-        (
-            "url = \"redis://a\"\npassword = { file = \"empty.pem\" }",
-            "is not a password",
-        ),
-        ("url = \"redis://a\"\nprefixx = \"a\"", "prefix"),
-    ] {
+    let place = place_for_servers();
+    for (keys, told) in MISTAKES_ABOUT_REDIS {
         let said = place.complaints(&redis_with(keys));
         assert!(said.contains(told), "{keys}: {said}");
         assert!(said.contains("store") && said.contains("help:"), "{said}");
@@ -1139,6 +1140,150 @@ fn nodes_that_share_redis_are_given_their_secret() {
     let text = minimal_with(
         "[tls]",
         "[store]\nbackend = \"redis\"\nurl = \"redis://localhost\"\n\n[tls]",
+    );
+    let said = complaints(&text);
+    assert!(
+        said.contains("session.secrets: is missing: nodes that share a store"),
+        "{said}"
+    );
+}
+
+/// The minimal file with PostgreSQL; `keys` follow `backend`.
+#[cfg(feature = "postgres")]
+fn postgres_with(keys: &str) -> String {
+    let session = "[session]\nsecrets = [{ file = \"long.key\" }]";
+    let store = format!("[store]\nbackend = \"postgres\"\n{keys}");
+    minimal_with("[tls]", &format!("{session}\n\n{store}\n\n[tls]"))
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_database_is_named_by_its_url_and_its_password_by_a_file() {
+    use doorward::session::store::{PostgresServer, PostgresTls};
+    let place = place_for_servers();
+    let read = |keys: &str| match place.load(&postgres_with(keys)).unwrap().store {
+        StoreSettings::Postgres(settings) => settings,
+        other => panic!("{other:?}"),
+    };
+    let far = read(
+        "url = \"postgres://door%40ward@db.internal/d\"\npassword = { file = \"store.password\" }\ntimeout = \"3s\"",
+    );
+    let (host, port) = ("db.internal".to_owned(), 5432);
+    assert_eq!(far.server, PostgresServer::Tcp { host, port });
+    assert_eq!(
+        (far.user.as_str(), far.database.as_str()),
+        ("door@ward", "d")
+    );
+    assert_eq!(far.password.as_ref().unwrap().expose(), b"p");
+    assert_eq!(far.timeout, Duration::from_secs(3));
+    assert_eq!((far.max_connections, far.statement_cache), (16, 100));
+
+    let verified = Some(PostgresTls { authorities: None });
+    assert_eq!(far.tls, verified);
+    for (url, tls) in [
+        ("postgres://d@127.0.0.1:1/d", None),
+        ("postgresql://d@localhost/d", None),
+        ("postgres://d@[::1]/d", None),
+        ("postgres://d@10.0.0.7/d?sslmode=disable", None),
+        ("postgres://d@10.0.0.7/d", verified.clone()),
+        ("postgres://d@localhost.example/d", verified.clone()),
+        ("postgres://d@localhost/d?sslmode=verify-full", verified),
+    ] {
+        assert_eq!(read(&format!("url = \"{url}\"")).tls, tls, "{url}");
+    }
+    let near = read("url = \"postgres://d@localhost/d?host=/run/postgresql\"");
+    let (folder, port) = ("/run/postgresql".into(), 5432);
+    assert_eq!(near.server, PostgresServer::Socket { folder, port });
+    assert_eq!(near.password, None);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_password_of_a_database_that_is_written_down_is_refused_and_not_repeated() {
+    let place = place_for_servers();
+    for keys in [
+        "url = \"postgres://d:swordfish@db/d\"",
+        "url = \"swordfish@db/d\"",
+        "url = \"postgres://d@db/d\"\npassword = \"swordfish\"",
+        "url = \"postgres://d@db/d?password=swordfish\"",
+        "url = \"postgres://d@db/d#swordfish\"",
+        "url = \"postgres://d@db/d\"\npassword = { env = \"sword-fish\" }",
+    ] {
+        let said = place.complaints(&postgres_with(keys));
+        assert!(!said.replace('-', "").contains("swordfish"), "{said}");
+        assert!(said.contains("help:"), "{said}");
+    }
+    let said = place.complaints(&postgres_with("url = \"postgres://d:swordfish@db/d\""));
+    assert!(said.contains("people copy, commit and show"), "{said}");
+    assert!(said.contains("`password = { file = "), "{said}");
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn mistakes_about_a_database_are_told_with_a_way_out() {
+    let place = place_for_servers();
+    for (keys, told) in [
+        ("", "is missing: which database?"),
+        (
+            "url = \"mysql://d@db/d\"",
+            "is not the address of a PostgreSQL database",
+        ),
+        ("url = \"postgres://db/d\"", "names no user"),
+        ("url = \"postgres://d@db\"", "or no database"),
+        (
+            "url = \"postgres://d@db/d?host=/run/postgresql\"",
+            "names no server, or two of them",
+        ),
+        (
+            "url = \"postgres://d@db/d?options=x\"",
+            "cannot be given here",
+        ),
+        (
+            "url = \"postgres://d@db/d?sslmode=require\"",
+            "does not tell the server from an impostor",
+        ),
+        (
+            "url = \"postgres://d@db/d?sslmode=disable\"\nca = \"site.pem\"",
+            "judges nobody",
+        ),
+        (
+            "url = \"postgres://d@db/d\"\nca = \"empty.pem\"",
+            "it holds no certificate",
+        ),
+        (
+            "url = \"postgres://d@db/d\"\npath = \"x.db\"",
+            "postgres has no path",
+        ),
+        (
+            "url = \"postgres://d@db/d\"\nprefix = \"a:\"",
+            "store.prefix: postgres has no such thing",
+        ),
+        (
+            "url = \"postgres://d@db/d\"\npassword = { file = \"open.password\" }",
+            "chmod 600",
+        ),
+    ] {
+        let said = place.complaints(&postgres_with(keys));
+        assert!(said.contains(told), "{keys}: {said}");
+        assert!(said.contains("store") && said.contains("help:"), "{said}");
+    }
+    for (key, told) in [
+        ("connections = 0", "0 is not between 1 and 1000"),
+        ("statement_cache = -1", "-1 is not between 0 and 10000"),
+    ] {
+        let said = place.complaints(&postgres_with(&format!(
+            "url = \"postgres://d@db/d\"\n{key}"
+        )));
+        assert!(said.contains(told), "{said}");
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn nodes_that_share_a_database_are_given_their_secret() {
+    let text = minimal_with(
+        "[tls]",
+        "[store]\nbackend = \"postgres\"\nurl = \"postgres://d@localhost/d\"\n\n[tls]",
     );
     let said = complaints(&text);
     assert!(
@@ -1165,6 +1310,14 @@ fn a_build_without_redis_says_so() {
     let store = "[store]\nbackend = \"redis\"\nurl = \"redis://db\"\n\n[tls]";
     let said = complaints(&minimal_with("[tls]", store));
     assert!(said.contains("this build has no redis"), "{said}");
+}
+
+#[cfg(not(feature = "postgres"))]
+#[test]
+fn a_build_without_postgres_says_so() {
+    let store = "[store]\nbackend = \"postgres\"\nurl = \"postgres://d@db/d\"\n\n[tls]";
+    let said = complaints(&minimal_with("[tls]", store));
+    assert!(said.contains("this build has no postgres"), "{said}");
 }
 
 #[test]

@@ -26,6 +26,8 @@ mod lifecycle;
 mod limits;
 mod outage;
 mod paths;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod process;
 #[cfg(feature = "redis")]
 mod redis;

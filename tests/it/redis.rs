@@ -685,23 +685,3 @@ async fn without_its_store_a_node_starts_says_so_and_recovers() {
     browser.log_in("alice").await;
     assert_eq!(browser.open("/").await.status, 200);
 }
-
-/// `cargo test --test it redis::figures -- --ignored --nocapture`
-#[tokio::test]
-#[ignore = "prints how long a round trip takes"]
-async fn figures() {
-    let store = Redis::open(&redis().await);
-    let (mut creates, mut loads) = (Vec::new(), Vec::new());
-    for _ in 0..2000 {
-        let (session, token) = session();
-        let began = Instant::now();
-        store.create(session, token.clone()).await.unwrap();
-        creates.push(began.elapsed());
-        let began = Instant::now();
-        assert!(store.load(token.hash).await.unwrap().is_some());
-        loads.push(began.elapsed());
-    }
-    creates.sort();
-    loads.sort();
-    println!("create {:?}, load {:?}", creates[1000], loads[1000]);
-}

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use doorward::clock::Timestamp;
 use doorward::secret::random;
+#[cfg(feature = "postgres")]
+use doorward::session::store::Postgres;
 #[cfg(feature = "redis")]
 use doorward::session::store::Redis;
 use doorward::session::store::{Embedded, Memory, Rotation, SessionStore, Update};
@@ -192,6 +194,14 @@ contract! {
         let folder = TempDir::new().unwrap();
         let store = Embedded::open(&folder.path().join("sessions.db")).unwrap();
         (Arc::new(store), Some(folder))
+    };
+}
+
+#[cfg(feature = "postgres")]
+contract! {
+    postgres: {
+        let database = crate::support::database().await;
+        (Arc::new(Postgres::open(&database.settings())), None)
     };
 }
 

@@ -4,6 +4,8 @@ mod browser;
 mod chromium;
 mod frames;
 mod kept;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod process;
 mod proxy;
 mod raw;
@@ -20,6 +22,8 @@ pub use browser::{Answer, Browser};
 pub use chromium::{Chromium, Demo};
 pub use frames::{END_HEADERS, END_STREAM, Ended, Frames, frame, literal, pseudo};
 pub use kept::Kept;
+#[cfg(feature = "postgres")]
+pub use postgres::{Database, PostgresProcess, database};
 pub use process::{Process, doorward};
 pub use proxy::{PASSWORD, Proxy, ProxyBuilder, add_user, proxy, trusted};
 pub use raw::{Raw, client_config};

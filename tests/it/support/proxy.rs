@@ -123,6 +123,7 @@ impl ProxyBuilder {
     }
 
     /// Another store: the keys of its section.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     #[must_use]
     pub fn store(mut self, keys: String) -> Self {
         self.store = keys;
