@@ -14,6 +14,10 @@
     expect(clippy::unused_async, reason = "servers are asked how much they hold")
 )]
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[path = "../tests/it/support/frozen.rs"]
+#[expect(unreachable_pub, reason = "it is written for the tests")]
+mod frozen;
 #[cfg(feature = "postgres")]
 #[path = "../tests/it/support/postgres.rs"]
 #[expect(
@@ -45,6 +49,9 @@ use hdrhistogram::Histogram;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use frozen::Frozen;
 
 type Store = Arc<dyn SessionStore>;
 

@@ -61,6 +61,11 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
     let keyring = Arc::new(
         Keyring::new(settings.secrets.clone()).context("the session secrets cannot be used")?,
     );
+    let ids: Vec<_> = keyring.ids().map(|id| id.to_string()).collect();
+    tracing::info!(
+        secrets = ids.join(" "),
+        "sessions are sealed under the first of these"
+    );
     let store = open_store(&settings.store)?;
     let (sessions, touches) = Sessions::new(Parts {
         store: store.clone(),

@@ -75,7 +75,8 @@ impl Visit {
                 self.memo.lock().session = Some(memo);
                 Ok(Some(session))
             }
-            Ok(None) => Ok(None),
+            // The cookie stays: the session is good where it can be read.
+            Ok(None) | Err(AuthError::Unreadable) => Ok(None),
             Ok(Some((_, Standing::Suspect))) | Err(AuthError::Idle) => {
                 notes.anew = true;
                 Ok(None)

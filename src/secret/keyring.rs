@@ -1,6 +1,8 @@
 //! The server secrets and what is derived from them: sealing (AES-256-GCM) and keyed tags (HMAC-SHA-256),
 //! each purpose under its own key (HKDF, RFC 5869). The first secret seals, all of them open.
 
+use std::fmt;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac};
 use zeroize::Zeroizing;
@@ -9,6 +11,16 @@ use super::{Secret, random};
 
 /// Bytes that name the secret a text was sealed under; they say nothing about it.
 const KEY_ID_LEN: usize = 4;
+
+/// What a secret is called in logs. It says nothing about the secret.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KeyId([u8; KEY_ID_LEN]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
 
 /// What a sealed text or a tag is for. Two purposes never share a key, so one can never pass for another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -125,6 +137,17 @@ impl Keyring {
             tag.copy_from_slice(hmac::sign(&key, data).as_ref());
             tag
         })
+    }
+
+    /// What the secrets are called, newest first.
+    pub fn ids(&self) -> impl Iterator<Item = KeyId> + '_ {
+        self.secrets.iter().map(|secret| KeyId(key_id(secret)))
+    }
+
+    /// The secret that a text was sealed under, where it is none of these.
+    pub fn missing(&self, sealed: &[u8]) -> Option<KeyId> {
+        let id = KeyId(*sealed.first_chunk()?);
+        self.ids().all(|known| known != id).then_some(id)
     }
 
     fn seal_under(
@@ -265,6 +288,17 @@ mod tests {
         let sealed = ring(&[1]).seal(Purpose::Listing, b"", b"x");
         assert!(ring(&[2, 1]).open(Purpose::Listing, b"", &sealed).is_some());
         assert!(ring(&[2]).open(Purpose::Listing, b"", &sealed).is_none());
+    }
+
+    #[test]
+    fn a_lost_secret_has_a_name_and_damage_has_none() {
+        let mut sealed = ring(&[1]).seal(Purpose::Listing, b"", b"x");
+        let name = ring(&[1]).ids().next();
+        assert!(name.is_some());
+        assert_eq!(ring(&[2, 3]).missing(&sealed), name);
+        assert_eq!(ring(&[2, 1]).missing(&sealed), None);
+        sealed.truncate(KEY_ID_LEN - 1);
+        assert_eq!(ring(&[2]).missing(&sealed), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod keyring;
 
-pub use keyring::{Keyring, Purpose, SecretError, TokenKey};
+pub use keyring::{KeyId, Keyring, Purpose, SecretError, TokenKey};
 pub(crate) use keyring::{open_with_key, seal_with_key};
 
 use std::fmt;

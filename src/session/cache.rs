@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use moka::future::Cache as Moka;
@@ -30,6 +31,7 @@ pub(super) struct Cache {
     tokens: Moka<TokenHash, Arc<Entry>, Scatter>,
     unknown: Moka<TokenHash, (), Scatter>,
     ended: Moka<Sid, ()>,
+    era: AtomicU32,
 }
 
 impl Cache {
@@ -53,6 +55,7 @@ impl Cache {
             tokens,
             unknown,
             ended,
+            era: AtomicU32::new(0),
         }
     }
 
@@ -74,8 +77,18 @@ impl Cache {
         self.tokens.invalidate(hash).await;
     }
 
-    pub(super) fn drop_all_tokens(&self) {
-        self.tokens.invalidate_all();
+    /// In place of what was read before.
+    pub(super) async fn keep(&self, entry: Arc<Entry>) {
+        self.tokens.insert(entry.hash, entry).await;
+    }
+
+    /// Nothing that was read before this is believed unseen. It stays: the store may be away for a while.
+    pub(super) fn distrust_all(&self) {
+        self.era.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn era(&self) -> u32 {
+        self.era.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_unknown(&self, hash: &TokenHash) -> bool {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::EndReason;
-use super::live::{Entry, LiveSession};
+use super::live::Entry;
 use super::sessions::{AuthError, Sessions};
 use super::store::StoreError;
 use super::token::Sid;
@@ -109,13 +109,17 @@ impl Sessions {
         }
     }
 
-    pub(super) async fn end_timed(
-        &self,
-        entry: &Entry,
-        reason: EndReason,
-    ) -> Result<LiveSession, AuthError> {
+    pub(super) async fn end_timed(&self, entry: &Entry, reason: EndReason) -> AuthError {
         self.metrics.session(SessionEvent::Expired);
-        self.end(entry.live.sid, reason).await?;
-        Err(AuthError::Ended)
+        self.end_here(entry, reason).await;
+        AuthError::Ended
+    }
+
+    /// Ends what is over by itself. Whether the store hears of it now or later changes nothing for whoever asks.
+    pub(super) async fn end_here(&self, entry: &Entry, reason: EndReason) {
+        let sid = entry.live.sid;
+        if let Err(error) = self.end(sid, reason).await {
+            tracing::warn!(%sid, %error, "an ended session is not out of the store yet");
+        }
     }
 }

@@ -311,7 +311,7 @@ mod tests {
 
     prop_compose! {
         fn any_case()(
-            seen in 0..10_000_u64, saved in 0..10_000_u64, issued in 0..10_000_u64, idle in 0..10_000_u64,
+            seen in 0..10_000_u64, saved in 0..10_000_u64, issued in 0..10_000_u64, idle in 1..10_000_u64,
             expires in 0..20_000_u64, touch in 0..5_000_u64, rotate in 0..5_000_u64,
             narrow in prop::option::of(0..20_000_u64), activity: bool, now in 0..20_000_u64,
         ) -> (Clocking, Policy, Timestamp) {

@@ -6,12 +6,14 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use http::HeaderValue;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::EndReason;
 use super::binding::Origin;
 use super::lifecycle::Clocking;
+use super::loading::Refresh;
 use super::record::SessionRow;
 use super::registry::Registry;
 use super::token::{Sid, TokenHash};
@@ -141,6 +143,14 @@ impl Drop for Live {
     }
 }
 
+/// When something was read from the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    pub(super) at: Timestamp,
+    /// The cache's era then: what an interruption of the news came after is no longer believed.
+    pub(super) era: u32,
+}
+
 /// One token, as the cache holds it.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -150,8 +160,11 @@ pub(super) struct Entry {
     pub(super) private: Private,
     headers: OnceLock<IdentityHeaders>,
     pub(super) issued: Timestamp,
-    /// When it was read from the store.
-    pub(super) loaded: Timestamp,
+    pub(super) read: Reading,
+    /// It is being confirmed, or that was tried.
+    pub(super) asked: AtomicBool,
+    /// The look at the store that is under way.
+    pub(super) refresh: Mutex<Option<Refresh>>,
     /// A new token is being made.
     pub(super) rotating: AtomicBool,
     /// The audit log has been told that the token was used from elsewhere.
@@ -167,7 +180,7 @@ impl Entry {
         hash: TokenHash,
         (live, private): (Arc<Live>, Private),
         issued: Timestamp,
-        loaded: Timestamp,
+        read: Reading,
     ) -> Self {
         Self {
             hash,
@@ -175,7 +188,9 @@ impl Entry {
             private,
             headers: OnceLock::new(),
             issued,
-            loaded,
+            read,
+            asked: AtomicBool::new(false),
+            refresh: Mutex::default(),
             rotating: AtomicBool::new(false),
             noted_move: AtomicBool::new(false),
             successor: OnceLock::new(),

@@ -1,14 +1,37 @@
-//! How the session of a token gets here: from the cache, or from the store, once for all who ask at the same time.
+//! How the session of a token gets here: from the cache, or from the store, once for all who ask at the same time; and
+//! how one that is here is looked at anew.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 
 use super::EndReason;
-use super::live::{Entry, Private};
+use super::live::{Entry, Private, Reading};
 use super::record::Stored;
 use super::sessions::{AuthError, Sessions};
+use super::store::StoreError;
 use super::token::Token;
 use crate::secret::open_with_key;
 use crate::telemetry::{CacheLookup, SessionEvent, StoreOp};
+
+/// How often, at most, the log says that a secret is missing.
+const SAY_EVERY: Duration = Duration::from_mins(1);
+
+/// One look at the store, awaited by all who need its outcome.
+pub(super) type Refresh = Shared<BoxFuture<'static, Result<Arc<Entry>, AuthError>>>;
+
+/// How far an entry is to be believed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Freshness {
+    /// It will soon have to be confirmed, and nobody is at it yet.
+    Ageing,
+    Fresh,
+    /// News from other nodes may be missing, and it is older than they may be late.
+    Stale,
+}
 
 impl Sessions {
     /// From the cache, or from the store once for all who ask.
@@ -26,15 +49,98 @@ impl Sessions {
         self.cache.token_or(hash, self.load(token)).await
     }
 
-    pub(super) async fn reload(self: &Arc<Self>, token: &Token) -> Result<Arc<Entry>, AuthError> {
-        let hash = token.hash();
-        self.cache.drop_token(&hash).await;
-        self.cache.token_or(hash, self.load(token)).await
+    pub(super) fn freshness(&self, entry: &Entry) -> Freshness {
+        if !self.store.has_other_writers() {
+            return Freshness::Fresh;
+        }
+        let age = self.clock.now().since(entry.read.at);
+        if age >= self.settings.cache_ttl || entry.read.era != self.cache.era() {
+            Freshness::Stale
+        } else if age >= self.settings.cache_ttl / 2 && !entry.asked.load(Ordering::Relaxed) {
+            Freshness::Ageing
+        } else {
+            Freshness::Fresh
+        }
+    }
+
+    /// Has an entry confirmed before anybody has to wait for that: a store that freezes now delays no request of a
+    /// session in use.
+    pub(super) fn confirm_ahead(self: &Arc<Self>, token: &Token, entry: &Arc<Entry>) {
+        if !entry.asked.swap(true, Ordering::Relaxed) {
+            drop(self.refresh(token, entry));
+        }
+    }
+
+    /// What the store says of a stale entry; in an outage it goes on as it is (R7).
+    pub(super) async fn confirmed(
+        self: &Arc<Self>,
+        token: &Token,
+        entry: Arc<Entry>,
+    ) -> Result<Arc<Entry>, AuthError> {
+        if self.outlasts_outage() {
+            return Ok(entry);
+        }
+        match self.refresh(token, &entry).await {
+            Err(AuthError::Store(_)) if self.outlasts_outage() => Ok(entry),
+            outcome => outcome,
+        }
+    }
+
+    /// Looks at the store for an entry, once for all who ask. It goes on by itself, whoever stops waiting.
+    pub(super) fn refresh(self: &Arc<Self>, token: &Token, entry: &Arc<Entry>) -> Refresh {
+        let mut refresh = entry.refresh.lock();
+        if let Some(under_way) = &*refresh {
+            return under_way.clone();
+        }
+        let (sessions, token, entry) = (self.clone(), token.clone(), entry.clone());
+        let task = self.background.spawn(async move {
+            let outcome = sessions.reload(&token, &entry).await;
+            // Not kept: each entry would hold the one after it for as long as a connection remembers it.
+            entry.refresh.lock().take();
+            outcome
+        });
+        let begun = task
+            .map(|ended| ended.unwrap_or(Err(AuthError::Store(StoreError::Timeout))))
+            .boxed()
+            .shared();
+        *refresh = Some(begun.clone());
+        begun
+    }
+
+    async fn reload(
+        self: &Arc<Self>,
+        token: &Token,
+        entry: &Arc<Entry>,
+    ) -> Result<Arc<Entry>, AuthError> {
+        let loaded = self.load(token).await;
+        match &loaded {
+            Ok(newer) => self.cache.keep(newer.clone()).await,
+            // It says nothing about the session.
+            Err(AuthError::Store(_)) => {}
+            Err(error) => {
+                self.cache.drop_token(&entry.hash).await;
+                if *error == AuthError::Unknown {
+                    entry.live.end(EndReason::Elsewhere);
+                }
+            }
+        }
+        loaded
     }
 
     async fn load(self: &Arc<Self>, token: &Token) -> Result<Arc<Entry>, AuthError> {
         let hash = token.hash();
-        let stored = self.within(StoreOp::Load, self.store.load(hash)).await?;
+        let read = Reading {
+            at: self.clock.now(),
+            era: self.cache.era(),
+        };
+        let stored = self.within(StoreOp::Load, self.store.load(hash)).await;
+        let stored = match stored {
+            Err(error @ StoreError::Version(_)) => {
+                self.say_unreadable(&error.to_string());
+                return Err(AuthError::Unreadable);
+            }
+            stored => stored?,
+        };
         let Some(stored) = stored else {
             self.cache.note_unknown(hash).await;
             self.metrics.session(SessionEvent::Unknown);
@@ -42,8 +148,7 @@ impl Sessions {
         };
         let sid = stored.session.sid;
         let Some(private) = self.unseal(token, &stored) else {
-            tracing::warn!(%sid, "a session is sealed under a secret that is not configured");
-            return Err(AuthError::Unknown);
+            return Err(self.judge_sealed(&stored));
         };
         let live = self.registry.adopt(&stored.session, &private);
         // Looked at after the session was adopted: an end before that left this mark, a later one finds the session.
@@ -51,12 +156,7 @@ impl Sessions {
             live.end(EndReason::Logout);
             return Err(AuthError::Ended);
         }
-        let entry = Arc::new(Entry::new(
-            hash,
-            (live, private),
-            stored.token.issued,
-            self.clock.now(),
-        ));
+        let entry = Arc::new(Entry::new(hash, (live, private), stored.token.issued, read));
         self.learn_chain(&entry, token, &stored.token);
         Ok(entry)
     }
@@ -66,5 +166,31 @@ impl Sessions {
         let key = self.unwrap_key(token, sid, &stored.token.session_key)?;
         let private = open_with_key(&key, sid.as_bytes(), &stored.session.private)?;
         postcard::from_bytes(&private).ok()
+    }
+
+    /// What it means that a session does not open. Where a secret is missing here it is good as soon as that is back,
+    /// or on a node that has it: nobody gets in by it, and nothing is taken away.
+    fn judge_sealed(&self, stored: &Stored) -> AuthError {
+        let sid = stored.session.sid;
+        let Some(id) = self.keyring.missing(&stored.token.session_key) else {
+            tracing::warn!(%sid, "a session does not open though its secret is there: somebody changed what is stored");
+            return AuthError::Unknown;
+        };
+        self.say_unreadable(&format!(
+            "a session is sealed under the secret {id}, which `session.secrets` does not name"
+        ));
+        AuthError::Unreadable
+    }
+
+    fn say_unreadable(&self, why: &str) {
+        self.metrics.session(SessionEvent::Unreadable);
+        let now = self.clock.now();
+        let mut said = self.said_unreadable.lock();
+        if said.is_none_or(|said| now.since(said) >= SAY_EVERY) {
+            *said = Some(now);
+            tracing::error!(
+                "{why}: whoever has such a session is asked to log in, and keeps the cookie"
+            );
+        }
     }
 }

@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod loading;
+mod outage;
 mod record;
 mod registry;
 mod renewing;
@@ -97,6 +98,8 @@ pub struct Settings {
     pub rotate_grace: Duration,
     /// How long a cached session is believed while news from other nodes may be missing.
     pub cache_ttl: Duration,
+    /// How long such a session goes on while the store does not answer.
+    pub outage_grace: Duration,
     /// Memory for cached sessions, in bytes.
     pub cache_size: u64,
     /// The longest wait for one store operation.
@@ -129,6 +132,7 @@ impl Default for Settings {
             rotate_interval: Duration::from_hours(1),
             rotate_grace: Duration::from_secs(10),
             cache_ttl: Duration::from_secs(5),
+            outage_grace: Duration::from_mins(5),
             cache_size: 256 * 1024 * 1024,
             store_timeout: Duration::from_secs(2),
             per_user: PerUser::default(),

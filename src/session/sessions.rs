@@ -18,6 +18,8 @@ use super::ending::Owed;
 use super::issuing::Doors;
 use super::lifecycle::{OldToken, Policy, Verdict, judge, judge_old_token};
 use super::live::{Entry, LiveSession};
+use super::loading::Freshness;
+use super::outage::Outage;
 use super::record::SubjectTag;
 use super::registry::Registry;
 use super::store::{SessionStore, StoreError};
@@ -44,6 +46,9 @@ pub struct Sessions {
     pub(super) doors: Doors,
     pub(super) touches: mpsc::Sender<(Sid, Timestamp)>,
     pub(super) owed: Mutex<Owed>,
+    pub(super) outage: Outage,
+    /// When the log was last told of sessions that cannot be read here.
+    pub(super) said_unreadable: Mutex<Option<Timestamp>>,
     pub(super) audit: Audit,
     pub(super) metrics: Arc<Metrics>,
     /// Where work goes that no request waits for.
@@ -91,6 +96,10 @@ pub enum AuthError {
     /// Nobody issued it, or its session has ended long ago.
     #[error("the token is unknown")]
     Unknown,
+    /// It belongs to a session that this node cannot read: sealed under a secret that is missing here, or written by a
+    /// newer program. Another node may know better, or this one later.
+    #[error("the session cannot be read here")]
+    Unreadable,
 }
 
 /// What an administrator may see of a session.
@@ -124,6 +133,8 @@ impl Sessions {
             clock,
             touches,
             owed: Mutex::default(),
+            outage: Outage::default(),
+            said_unreadable: Mutex::default(),
             audit,
             metrics,
             background,
@@ -147,9 +158,15 @@ impl Sessions {
     ) -> Result<LiveSession, AuthError> {
         let token = Token::parse(cookie).ok_or(AuthError::Unknown)?;
         let mut entry = self.find(&token).await?;
-        if self.is_stale(&entry) || self.verdict(&entry, presence) == Verdict::Idle {
-            // Another node may know of an end, or of activity, that this one does not.
-            entry = self.reload(&token).await?;
+        match self.freshness(&entry) {
+            Freshness::Ageing => self.confirm_ahead(&token, &entry),
+            Freshness::Fresh => {}
+            // Another node may know of an end that this one does not.
+            Freshness::Stale => entry = self.confirmed(&token, entry).await?,
+        }
+        if self.verdict(&entry, presence) == Verdict::Idle {
+            // Or of activity.
+            entry = self.refresh(&token, &entry).await?;
         }
         let replaced = entry.live.replaced();
         if entry.live.is_over() {
@@ -157,17 +174,17 @@ impl Sessions {
         }
         if self.judge_replaced(&entry) == OldToken::Reused {
             self.metrics.session(SessionEvent::TokenReused);
-            self.end(entry.live.sid, EndReason::TokenReused).await?;
+            self.end_here(&entry, EndReason::TokenReused).await;
             return Err(AuthError::Reused(entry.live.sid));
         }
         match self.verdict(&entry, presence) {
-            Verdict::Expired => self.end_timed(&entry, EndReason::AbsoluteTimeout).await,
+            Verdict::Expired => Err(self.end_timed(&entry, EndReason::AbsoluteTimeout).await),
             Verdict::Idle
                 if presence.idle_timeout.is_some() && self.idles_only_here(&entry, presence) =>
             {
                 Err(AuthError::Idle)
             }
-            Verdict::Idle => self.end_timed(&entry, EndReason::IdleTimeout).await,
+            Verdict::Idle => Err(self.end_timed(&entry, EndReason::IdleTimeout).await),
             verdict => {
                 if verdict == Verdict::Rotate {
                     self.replace_soon(&entry, token);
@@ -184,7 +201,7 @@ impl Sessions {
         let entry = &session.entry;
         let is_newest =
             entry.successor_seen().is_none() && entry.live.replaced() == session.replaced;
-        if entry.live.is_over() || !is_newest || self.is_stale(entry) {
+        if entry.live.is_over() || !is_newest || self.freshness(entry) != Freshness::Fresh {
             return false;
         }
         match self.verdict(entry, presence) {
@@ -227,12 +244,6 @@ impl Sessions {
             self.keyring
                 .open_for(token.key(), Purpose::SessionKey, sid.as_bytes(), sealed)?;
         key.as_slice().try_into().ok().map(Zeroizing::new)
-    }
-
-    /// News from other nodes may be missing, and the entry is older than they may be late.
-    fn is_stale(&self, entry: &Entry) -> bool {
-        let believed = self.settings.cache_ttl;
-        self.store.has_other_writers() && self.clock.now().since(entry.loaded) >= believed
     }
 
     fn verdict(&self, entry: &Entry, presence: Presence) -> Verdict {
@@ -303,6 +314,7 @@ impl Sessions {
         if result.is_err() {
             self.metrics.store_failed(op);
         }
+        self.note_health(op, result.as_ref().err());
         result
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::EndReason;
 use super::sessions::{Sessions, Touches};
@@ -24,20 +25,30 @@ const SWEEP_MAX: usize = 500;
 impl Sessions {
     /// Runs until the future is dropped. [`Sessions::settle`] is to be called once more after that.
     pub async fn run_upkeep(self: Arc<Self>, touches: &mut Touches) {
-        let mut batches = tokio::time::interval(BATCH_EVERY);
-        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
-        let news = self.clone().follow_news();
-        tokio::pin!(news);
+        // Side by side: a store that takes its time over one of them holds up no other.
+        tokio::join!(
+            self.settle_often(touches),
+            self.sweep_often(),
+            self.follow_news(),
+            self.watch_store(),
+        );
+    }
+
+    async fn settle_often(&self, touches: &mut Touches) {
+        let mut batches = paced(BATCH_EVERY);
         loop {
-            tokio::select! {
-                _ = batches.tick() => {
-                    self.settle(touches).await;
-                    self.cache.maintain().await;
-                    self.metrics.cached_sessions(self.cache.len());
-                }
-                _ = sweeps.tick() => self.sweep().await,
-                () = &mut news => {}
-            }
+            batches.tick().await;
+            self.settle(touches).await;
+            self.cache.maintain().await;
+            self.metrics.cached_sessions(self.cache.len());
+        }
+    }
+
+    async fn sweep_often(&self) {
+        let mut sweeps = paced(SWEEP_EVERY);
+        loop {
+            sweeps.tick().await;
+            self.sweep().await;
         }
     }
 
@@ -81,7 +92,7 @@ impl Sessions {
     }
 
     /// Ends here what another node ended. Never returns where there are no other nodes.
-    async fn follow_news(self: Arc<Self>) {
+    async fn follow_news(&self) {
         let Some(mut news) = self.store.invalidations() else {
             return std::future::pending().await;
         };
@@ -92,10 +103,17 @@ impl Sessions {
                     self.registry.end(sid, EndReason::Elsewhere);
                 }
                 Ok(Invalidation::Interrupted) | Err(RecvError::Lagged(_)) => {
-                    self.cache.drop_all_tokens();
+                    self.cache.distrust_all();
                 }
                 Err(RecvError::Closed) => return std::future::pending().await,
             }
         }
     }
+}
+
+/// Without catching up on what was missed.
+pub(super) fn paced(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

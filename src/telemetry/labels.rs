@@ -59,6 +59,8 @@ labels! {
         TokenReused = "token_reused",
         /// A well-formed token that belongs to no session.
         Unknown = "unknown",
+        /// Sealed under a secret that is missing here, or of another version.
+        Unreadable = "unreadable",
     }
 }
 
@@ -74,6 +76,14 @@ labels! {
         Sweep = "sweep",
         Touch = "touch",
         Update = "update",
+    }
+}
+
+labels! {
+    /// What a session store may do or refuse.
+    StoreSide {
+        Reading = "reading",
+        Writing = "writing",
     }
 }
 

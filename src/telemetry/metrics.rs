@@ -19,7 +19,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
-use super::labels::{CacheLookup, LabelSet, LoginOutcome, SessionEvent, StoreOp, UpstreamFailure};
+use super::labels::{
+    CacheLookup, LabelSet, LoginOutcome, SessionEvent, StoreOp, StoreSide, UpstreamFailure,
+};
+use super::requests::{RouteMetrics, Routes};
 use super::writer::LineWriter;
 use crate::clock::Clock;
 
@@ -39,6 +42,7 @@ pub struct Metrics {
     ends: Family<[(&'static str, &'static str); 1], Counter>,
     store: PerLabel<StoreOp, Histogram>,
     store_errors: PerLabel<StoreOp, Counter>,
+    store_available: PerLabel<StoreSide, Gauge>,
     upstream_errors: PerLabel<UpstreamFailure, Counter>,
 }
 
@@ -118,6 +122,7 @@ impl Metrics {
                 ),
                 Counter::default,
             ),
+            store_available: availability(r),
             upstream_errors: PerLabel::new(
                 r,
                 (
@@ -192,6 +197,12 @@ impl Metrics {
         self.store_errors.with(op, Counter::inc);
     }
 
+    pub fn store_available(&self, side: StoreSide, available: bool) {
+        self.store_available.with(side, |gauge| {
+            gauge.set(i64::from(available));
+        });
+    }
+
     pub fn upstream_failed(&self, failure: UpstreamFailure) {
         self.upstream_errors.with(failure, Counter::inc);
     }
@@ -215,83 +226,6 @@ pub struct OpenConnection(Gauge);
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-/// One route's requests by status.
-pub struct RouteMetrics {
-    /// From [`RouteMetrics::FIRST`]; one more for what is no status.
-    statuses: Box<[AtomicU64]>,
-}
-
-impl RouteMetrics {
-    const FIRST: u16 = 100;
-    const LAST: u16 = 599;
-
-    fn new() -> Self {
-        let statuses = (Self::FIRST..=Self::LAST + 1)
-            .map(|_| AtomicU64::new(0))
-            .collect();
-        Self { statuses }
-    }
-
-    /// Counts a request. Statuses that HTTP does not have count together as `other`.
-    pub fn count(&self, status: u16) {
-        let index = match status {
-            Self::FIRST..=Self::LAST => status - Self::FIRST,
-            _ => Self::LAST + 1 - Self::FIRST,
-        };
-        if let Some(counter) = self.statuses.get(usize::from(index)) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// The statuses that occurred, as labels, and how often.
-    fn counted(&self) -> impl Iterator<Item = (String, u64)> {
-        let counts = self
-            .statuses
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed));
-        let occurred = (Self::FIRST..).zip(counts).filter(|(_, count)| *count > 0);
-        occurred.map(|(status, count)| match status {
-            Self::FIRST..=Self::LAST => (status.to_string(), count),
-            _ => ("other".to_owned(), count),
-        })
-    }
-}
-
-impl fmt::Debug for RouteMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.counted()).finish()
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Routes(Arc<Mutex<BTreeMap<String, Arc<RouteMetrics>>>>);
-
-impl Routes {
-    fn route(&self, id: &str) -> Arc<RouteMetrics> {
-        let mut routes = self.0.lock();
-        let route = routes
-            .entry(id.to_owned())
-            .or_insert_with(|| Arc::new(RouteMetrics::new()));
-        Arc::clone(route)
-    }
-}
-
-impl Collector for Routes {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Requests by route and status.";
-        let mut family =
-            encoder.encode_descriptor("doorward_requests", help, None, MetricType::Counter)?;
-        for (id, route) in &*self.0.lock() {
-            for (status, count) in route.counted() {
-                let labels = [("route", id.as_str()), ("status", status.as_str())];
-                let mut counter = family.encode_family(&labels)?;
-                counter.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -368,6 +302,20 @@ fn ends(registry: &mut Registry) -> Family<[(&'static str, &'static str); 1], Co
     let help = "Sessions that were ended, by the reason";
     registry.register("doorward_session_ends", help, ends.clone());
     ends
+}
+
+/// 1 until something is wrong.
+fn availability(registry: &mut Registry) -> PerLabel<StoreSide, Gauge> {
+    let naming = (
+        "doorward_store_available",
+        "Whether the session store does what it is asked: 1 or 0",
+        "for",
+    );
+    PerLabel::new(registry, naming, || {
+        let available = Gauge::default();
+        available.set(1);
+        available
+    })
 }
 
 /// From a tenth of a millisecond to about two seconds, the longest that anything waits for a store.

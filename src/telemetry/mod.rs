@@ -7,13 +7,15 @@ mod diagnostics;
 mod labels;
 mod metrics;
 mod output;
+mod requests;
 mod writer;
 
 pub use access_log::{AccessFormat, AccessLine, AccessLog};
 pub use audit::{Audit, AuditEvent};
 pub use diagnostics::{Diagnostics, DiagnosticsError, init};
-pub use labels::{CacheLookup, LoginOutcome, SessionEvent, StoreOp, UpstreamFailure};
-pub use metrics::{Metrics, OpenConnection, RouteMetrics};
+pub use labels::{CacheLookup, LoginOutcome, SessionEvent, StoreOp, StoreSide, UpstreamFailure};
+pub use metrics::{Metrics, OpenConnection};
+pub use requests::RouteMetrics;
 pub use writer::{LineWriter, Sink};
 
 /// `[log]`: where each kind of line goes.

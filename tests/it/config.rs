@@ -162,6 +162,7 @@ fn the_defaults_that_the_file_tells_of_are_the_defaults() {
         "rotate_interval",
         "rotate_grace",
         "cache_ttl",
+        "outage_grace",
         "cache_size",
         "timeout",
         "max_attempts",
@@ -184,7 +185,7 @@ fn the_defaults_that_the_file_tells_of_are_the_defaults() {
         .chain(rest)
         .chain(limits)
         .collect();
-    assert_eq!(keys.len(), 25);
+    assert_eq!(keys.len(), 26);
     let activate = |line: &str| match line.strip_prefix("# ").filter(|rest| {
         rest.split(" = ")
             .next()

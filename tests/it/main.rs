@@ -17,7 +17,11 @@ mod access_log;
 mod audit;
 mod chromium;
 mod config;
+mod crash;
+mod damage;
 mod documents;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod faults;
 mod forwarding;
 mod hostile;
 mod http2;

@@ -351,11 +351,207 @@ async fn an_end_on_another_node_is_known_here_within_five_seconds_though_nobody_
     let end = other.sessions.end(session.sid(), EndReason::Logout);
     end.await.unwrap();
     node.clock.advance(Duration::from_millis(4_999));
-    assert!(node.sessions.still_good(&session, ACTIVE));
     node.open(&token).await.unwrap();
     node.clock.advance(Duration::from_millis(1));
     assert!(!node.sessions.still_good(&session, ACTIVE));
     assert_eq!(node.open(&token).await.unwrap_err(), AuthError::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_of_a_shared_store_go_on_until_the_grace_is_over() {
+    for trouble in [Trouble::Fails, Trouble::Freezes] {
+        let node = Node::shared();
+        let token = node.log_in("alice").await;
+        let session = node.open(&token).await.unwrap();
+        node.store.all(trouble);
+        node.clock.advance(6 * SECOND);
+        node.open(&token).await.unwrap();
+        let (loads, begun) = (node.store.count("load"), Instant::now());
+        for _ in 0..28 {
+            node.clock.advance(10 * SECOND);
+            assert_eq!(node.open(&token).await.unwrap().sid(), session.sid());
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waited");
+        assert_eq!(node.store.count("load"), loads, "nobody asked");
+        node.clock.advance(Duration::from_millis(19_999));
+        node.open(&token).await.unwrap();
+        node.clock.advance(Duration::from_millis(1));
+        let refused = node.open(&token).await.unwrap_err();
+        assert!(matches!(refused, AuthError::Store(_)), "{refused}");
+        node.store.all(Trouble::None);
+        assert_eq!(node.open(&token).await.unwrap().sid(), session.sid());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_grace_nobody_goes_on_unconfirmed() {
+    let store = Arc::<Troubled>::default();
+    store.is_shared.store(true, Ordering::SeqCst);
+    let settings = Settings {
+        outage_grace: Duration::ZERO,
+        ..Settings::default()
+    };
+    let node = Node::of(store, settings, &[[7; 32]]);
+    let token = node.log_in("alice").await;
+    node.open(&token).await.unwrap();
+    node.store.all(Trouble::Fails);
+    node.clock.advance(Duration::from_millis(4_999));
+    node.open(&token).await.unwrap();
+    node.clock.advance(Duration::from_millis(1));
+    let refused = node.open(&token).await.unwrap_err();
+    assert_eq!(refused, AuthError::Store(unavailable()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_in_use_never_waits_for_a_store_that_freezes() {
+    let node = Node::shared();
+    let token = node.log_in("alice").await;
+    node.open(&token).await.unwrap();
+    node.store.all(Trouble::Freezes);
+    for _ in 0..8 {
+        node.clock.advance(SECOND);
+        let begun = Instant::now();
+        node.open(&token).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waited");
+        tokio::time::sleep(SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_confirmed_once_before_it_has_to_be() {
+    let node = Node::shared();
+    let token = node.log_in("alice").await;
+    let session = node.open(&token).await.unwrap();
+    let loads = node.store.count("load");
+    node.clock.advance(3 * SECOND);
+    assert!(!node.sessions.still_good(&session, ACTIVE));
+    for opened in node.open_many(&token, 50).join_all().await {
+        opened.unwrap();
+    }
+    assert_eq!(node.store.count("load"), loads + 1);
+    node.clock.advance(2 * SECOND);
+    node.open(&token).await.unwrap();
+    assert_eq!(
+        node.store.count("load"),
+        loads + 1,
+        "that is two seconds old"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_requests_of_a_stale_session_ask_once_and_fail_together() {
+    let node = Node::shared();
+    let token = node.log_in("alice").await;
+    node.open(&token).await.unwrap();
+    let loads = node.store.count("load");
+    node.clock.advance(6 * SECOND);
+    node.store.all(Trouble::Freezes);
+    let begun = Instant::now();
+    for opened in node.open_many(&token, 100).join_all().await {
+        opened.unwrap();
+    }
+    assert_eq!(begun.elapsed(), 2 * SECOND, "nobody waited for two");
+    assert_eq!(node.store.count("load"), loads + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_seems_idle_is_not_ended_while_nobody_can_be_asked() {
+    let node = Node::shared();
+    let token = node.log_in("alice").await;
+    let sid = node.open(&token).await.unwrap().sid();
+    node.store.all(Trouble::Fails);
+    node.clock.advance(10 * HOUR);
+    let refused = node.open(&token).await.unwrap_err();
+    assert_eq!(refused, AuthError::Store(unavailable()));
+    node.store.all(Trouble::None);
+    // Another node has seen it.
+    let seen = vec![(sid, node.clock.now())];
+    node.store.touch(seen).await.unwrap();
+    node.open(&token).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_is_over_in_an_outage_too() {
+    let mut node = Node::shared();
+    let token = node.log_in("alice").await;
+    let session = node.open(&token).await.unwrap();
+    for _ in 0..3 {
+        node.clock.advance(Duration::from_secs(4 * 3600 - 1));
+        node.open(&token).await.unwrap();
+    }
+    node.store.all(Trouble::Fails);
+    node.clock.advance(10 * SECOND);
+    assert_eq!(node.open(&token).await.unwrap_err(), AuthError::Ended);
+    assert!(session.is_over());
+    node.run_upkeep();
+    node.store.all(Trouble::None);
+    tokio::time::sleep(3 * SECOND).await;
+    assert_eq!(node.audit(), ["absolute_timeout"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_back_is_noticed_though_nobody_asks() {
+    let mut node = Node::shared();
+    let token = node.log_in("alice").await;
+    node.open(&token).await.unwrap();
+    node.store.all(Trouble::Freezes);
+    node.clock.advance(6 * SECOND);
+    node.open(&token).await.unwrap();
+    node.run_upkeep();
+    let other = Node::over(node.store.clone());
+    node.store.all(Trouble::None);
+    tokio::time::sleep(4 * SECOND).await;
+    let end = other
+        .sessions
+        .end(node.open(&token).await.unwrap().sid(), EndReason::Logout);
+    end.await.unwrap();
+    node.clock.advance(6 * SECOND);
+    assert_eq!(node.open(&token).await.unwrap_err(), AuthError::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_elsewhere_that_is_found_out_late_ends_what_is_open_here() {
+    let node = Node::shared();
+    let other = Node::over(node.store.clone());
+    let token = node.log_in("alice").await;
+    let session = node.open(&token).await.unwrap();
+    let ended = tokio::spawn(session.ended());
+    let end = other.sessions.end(session.sid(), EndReason::Logout);
+    end.await.unwrap();
+    node.clock.advance(6 * SECOND);
+    assert_eq!(node.open(&token).await.unwrap_err(), AuthError::Unknown);
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_under_a_secret_that_is_missing_is_neither_opened_nor_forgotten() {
+    let node = Node::new();
+    let token = node.log_in("alice").await;
+    let lacking = Node::with_secrets(node.store.clone(), &[[8; 32]]);
+    for _ in 0..2 {
+        let refused = lacking.open(&token).await.unwrap_err();
+        assert_eq!(refused, AuthError::Unreadable);
+    }
+    // It is good where the secret is, and here too once that is back.
+    node.open(&token).await.unwrap();
+    let again = Node::with_secrets(node.store.clone(), &[[8; 32], [7; 32]]);
+    assert_eq!(
+        again.open(&token).await.unwrap().identity().unwrap().user,
+        "alice"
+    );
+    assert_eq!(node.store.rows().await, 1);
+    assert!(lacking.audit().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_a_newer_program_means_to_log_in_again() {
+    let node = Node::new();
+    let token = node.log_in("alice").await;
+    node.store.all(Trouble::IsNewer);
+    let refused = node.open(&token).await.unwrap_err();
+    assert_eq!(refused, AuthError::Unreadable);
+    node.store.all(Trouble::None);
+    node.open(&token).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -432,6 +628,13 @@ struct Node {
 impl Node {
     fn new() -> Self {
         Self::over(Arc::default())
+    }
+
+    /// Over a store that other nodes write to, and whose news never come.
+    fn shared() -> Self {
+        let node = Self::new();
+        node.store.is_shared.store(true, Ordering::SeqCst);
+        node
     }
 
     fn with(settings: Settings) -> Self {
@@ -547,6 +750,8 @@ enum Trouble {
     Fails,
     /// It never answers.
     Freezes,
+    /// It holds what this program cannot read.
+    IsNewer,
     /// What it answers comes when the gate lets it through.
     Waits,
 }
@@ -618,6 +823,7 @@ impl Troubled {
             Trouble::None => work.await,
             Trouble::Fails => Err(unavailable()),
             Trouble::Freezes => std::future::pending().await,
+            Trouble::IsNewer => Err(StoreError::Version(2)),
             Trouble::Waits => {
                 let answer = work.await;
                 self.waiting.fetch_add(1, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! The program as it is installed: started, stopped, killed, asked for the wrong thing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use http::Method;
@@ -8,8 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 
 use crate::support::{
     Answer, Browser, Kept, PASSWORD, Process, Reply, Upstream, doorward, proxy, upstream,
@@ -88,44 +87,6 @@ async fn a_hangup_does_not_end_a_service() {
     process.signal("TERM");
     let status = process.end().await;
     assert_eq!(status.code(), Some(0), "{}", process.words());
-}
-
-#[tokio::test]
-async fn logins_and_logouts_that_were_answered_survive_kill_9() {
-    const ROUNDS: usize = 8;
-    const BROWSERS: usize = 4;
-    let app = app().await;
-    let folder = proxy().app(&app.url()).embedded().prepare();
-    let mut known = Known::default();
-    for round in 0..ROUNDS {
-        let mut process = Process::start(folder.path(), RUN);
-        let addr = process.addr().await;
-        known.check(&mut Kept::http2(addr, "localhost").await).await;
-        let (events, mut heard) = mpsc::unbounded_channel();
-        let mut browsers = JoinSet::new();
-        for _ in 0..BROWSERS {
-            let mut browser = process.browser().await;
-            let state = browser.follow("/").await.field("state");
-            browsers.spawn(come_and_go(browser, state, events.clone()));
-        }
-        drop(events);
-        let [random] = ::doorward::secret::random::<1>();
-        for _ in 0..8 + usize::from(random) % 12 {
-            known.note(heard.recv().await.expect("it ended by itself"));
-        }
-        process.kill();
-        browsers.join_all().await;
-        while let Some(event) = heard.recv().await {
-            known.note(event);
-        }
-        assert_eq!((known.lost, known.revived), (0, 0), "before round {round}");
-    }
-    let mut process = Process::start(folder.path(), RUN);
-    let addr = process.addr().await;
-    known.check(&mut Kept::http2(addr, "localhost").await).await;
-    assert_eq!((known.lost, known.revived), (0, 0));
-    assert!(known.inside.len() >= ROUNDS, "{}", known.inside.len());
-    assert!(known.outside.len() >= ROUNDS, "{}", known.outside.len());
 }
 
 #[test]
@@ -528,89 +489,4 @@ fn demo_browser(facts: &serde_json::Value) -> Browser {
     let ca = Path::new(facts["ca"].as_str().unwrap());
     browser.trusts = Some(CertificateDer::from_pem_file(ca).unwrap());
     browser
-}
-
-/// What a browser was told, or was about to ask for.
-enum Event {
-    LoggedIn(String),
-    LoggingOut(String),
-    LoggedOut(String),
-}
-
-/// Logs in and, every other time, out again, until nobody answers.
-async fn come_and_go(browser: Browser, state: String, events: mpsc::UnboundedSender<Event>) {
-    let id = format!("__Host-sid-browser={}", browser.jar["__Host-sid-browser"]);
-    let form = url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs([
-            ("state", state.as_str()),
-            ("user", "alice"),
-            ("password", PASSWORD),
-        ])
-        .finish();
-    let Some(mut kept) = Kept::try_http1(browser.addr, "localhost").await else {
-        return;
-    };
-    let say = |event| events.send(event).unwrap();
-    for turn in 0.. {
-        let Some(answer) = kept.try_post("/.doorward/login", &[&id], &form).await else {
-            return;
-        };
-        assert_eq!(answer.status, 303, "{}", answer.text());
-        let cookie = answer.set_cookies()[0]
-            .split(';')
-            .next()
-            .unwrap()
-            .to_owned();
-        say(Event::LoggedIn(cookie.clone()));
-        if turn % 2 == 0 {
-            continue;
-        }
-        let asked = (Method::GET, "/.doorward/logout");
-        let Some(page) = kept.try_request(asked, &[&cookie], &[], "").await else {
-            return;
-        };
-        let form = format!("token={}", page.field("token"));
-        say(Event::LoggingOut(cookie.clone()));
-        let Some(answer) = kept.try_post("/.doorward/logout", &[&cookie], &form).await else {
-            return;
-        };
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        say(Event::LoggedOut(cookie));
-    }
-}
-
-/// What browsers were told, over all lives of the program.
-#[derive(Default)]
-struct Known {
-    /// Cookies, and whether their logout was asked for and not answered.
-    inside: BTreeMap<String, bool>,
-    outside: BTreeSet<String>,
-    lost: usize,
-    revived: usize,
-}
-
-impl Known {
-    fn note(&mut self, event: Event) {
-        match event {
-            Event::LoggedIn(cookie) => drop(self.inside.insert(cookie, false)),
-            Event::LoggingOut(cookie) => drop(self.inside.insert(cookie, true)),
-            Event::LoggedOut(cookie) => {
-                self.inside.remove(&cookie);
-                self.outside.insert(cookie);
-            }
-        }
-    }
-
-    async fn check(&mut self, kept: &mut Kept) {
-        // A logout that was not answered may or may not have been done.
-        self.inside.retain(|_, uncertain| !*uncertain);
-        for cookie in self.inside.keys() {
-            let status = kept.get("/", &[cookie]).await.status;
-            assert!(matches!(status.as_u16(), 200 | 401), "{status}");
-            self.lost += usize::from(status != 200);
-        }
-        for cookie in &self.outside {
-            self.revived += usize::from(kept.get("/", &[cookie]).await.status != 401);
-        }
-    }
 }

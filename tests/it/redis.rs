@@ -470,13 +470,13 @@ async fn a_user_of_its_own_needs_no_more_than_the_readme_says() {
 
     let fewer: Vec<&str> = rights
         .into_iter()
-        .filter(|right| *right != "+exists")
+        .filter(|right| *right != "+unlink")
         .collect();
     allow("other", &fewer).await;
     let error = Redis::open(&settings("other")).probe().await.unwrap_err();
     let error = error.to_string();
     assert!(
-        error.contains("does not allow") && error.contains("exists"),
+        error.contains("does not allow") && error.contains("unlink"),
         "{error}"
     );
     assert!(!error.contains(WORD));

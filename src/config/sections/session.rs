@@ -12,6 +12,8 @@ use crate::session::{CookieName, Limits, Settings};
 pub(super) const LONGEST: Duration = Duration::from_hours(30 * 24);
 /// A session that was ended on another node is believed no longer than this.
 const LONGEST_CACHE: Duration = Duration::from_mins(1);
+/// Nor is one while the store is away, which nobody can end from elsewhere.
+const LONGEST_GRACE: Duration = Duration::from_hours(24);
 
 #[derive(Debug)]
 pub(super) struct Session<'a> {
@@ -69,6 +71,7 @@ pub(super) fn read(section: Section<'_>) -> Session<'_> {
         rotate_interval: section.duration("rotate_interval", defaults.rotate_interval),
         rotate_grace: rotate_grace(&section, defaults.rotate_grace),
         cache_ttl: cache_ttl(&section).unwrap_or(defaults.cache_ttl),
+        outage_grace: outage_grace(&section).unwrap_or(defaults.outage_grace),
         cache_size: section
             .size_in("cache_size", 1024 * 1024..=1 << 40)
             .unwrap_or(defaults.cache_size),
@@ -185,6 +188,11 @@ fn rotate_grace(section: &Section<'_>, default: Duration) -> Duration {
 fn cache_ttl(section: &Section<'_>) -> Option<Duration> {
     let range = Duration::from_millis(1)..=LONGEST_CACHE;
     section.value("cache_ttl")?.duration_in(range)
+}
+
+fn outage_grace(section: &Section<'_>) -> Option<Duration> {
+    let range = Duration::ZERO..=LONGEST_GRACE;
+    section.value("outage_grace")?.duration_in(range)
 }
 
 /// `None` where none are given; what is wrong with those that are has been reported.

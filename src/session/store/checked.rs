@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::StoreError;
-use crate::session::record::{decode, encode};
+use crate::session::record::{RowError, decode, encode};
 
 const CHECK_LEN: usize = 8;
 
@@ -20,7 +20,7 @@ pub(super) fn seal<T: Serialize>(key: &[u8], row: &T) -> Vec<u8> {
     bytes
 }
 
-/// The row stored under `key`, or [`StoreError::Damaged`].
+/// The row stored under `key`, or [`StoreError::Damaged`], or [`StoreError::Version`].
 pub(super) fn open<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
     let damaged = |why: String| StoreError::Damaged(why);
     let Some((bytes, stored)) = value.split_last_chunk::<CHECK_LEN>() else {
@@ -29,7 +29,10 @@ pub(super) fn open<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, S
     if check(key, bytes) != *stored {
         return Err(damaged("the record fails its check".to_owned()));
     }
-    decode(bytes).map_err(|error| damaged(error.to_string()))
+    decode(bytes).map_err(|error| match error {
+        RowError::Damaged => damaged(error.to_string()),
+        RowError::Version(version) => StoreError::Version(version),
+    })
 }
 
 fn check(key: &[u8], bytes: &[u8]) -> [u8; CHECK_LEN] {

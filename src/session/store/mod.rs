@@ -125,6 +125,9 @@ pub enum StoreError {
     Damaged(String),
     #[error("the session store did not answer in time")]
     Timeout,
+    /// By a newer program, or by one that is long gone.
+    #[error("the session store holds a record of version {0}, which this program does not read")]
+    Version(u8),
     #[error("the session store failed: {0}")]
     Unavailable(String),
 }

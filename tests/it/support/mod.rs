@@ -2,7 +2,11 @@
 
 mod browser;
 mod chromium;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod faults;
 mod frames;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod frozen;
 mod kept;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -20,7 +24,11 @@ pub use self::redis::{
 };
 pub use browser::{Answer, Browser};
 pub use chromium::{Chromium, Demo};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use faults::{Fault, Faults};
 pub use frames::{END_HEADERS, END_STREAM, Ended, Frames, frame, literal, pseudo};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use frozen::Frozen;
 pub use kept::Kept;
 #[cfg(feature = "postgres")]
 pub use postgres::{Database, PostgresProcess, database};

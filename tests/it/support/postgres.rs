@@ -16,6 +16,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::Frozen;
+
 /// Of every role here. It must appear in no message.
 const PASSWORD: &str = "open sesame 4711";
 
@@ -38,7 +40,7 @@ const GUARD: &str = r#"
 /// One server. It goes when it is dropped.
 pub struct PostgresProcess {
     folder: PathBuf,
-    port: u16,
+    pub port: u16,
     /// One that outlives all tests has its folder removed by its guard.
     shared: bool,
     /// Beyond those of every server here, as in `fsync=on`.
@@ -138,6 +140,24 @@ impl PostgresProcess {
             drop(guard.stdin.take());
             guard.wait().unwrap();
         }
+    }
+
+    /// Stops it in the middle of whatever it does, until it is thawed: the first process and all that serve clients.
+    pub fn freeze(&self) -> Frozen {
+        let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let first = file.lines().next().unwrap().to_owned();
+        // It comes first, so that there are no more of them.
+        let mut frozen = Frozen::default();
+        assert!(frozen.stop(&first));
+        let children = format!("/proc/{first}/task/{first}/children");
+        for child in std::fs::read_to_string(children)
+            .unwrap()
+            .split_whitespace()
+        {
+            // It may have ended just now.
+            let _stopped = frozen.stop(child);
+        }
+        frozen
     }
 
     pub async fn database(&self) -> Database {

@@ -55,6 +55,25 @@ impl Process {
         Self::spawn(folder, shell)
     }
 
+    /// One that sees a small disk of its own, which is allowed to fail, at `disk`.
+    pub fn start_on_disk(folder: &Path, disk: &Path, arguments: &[&str]) -> Self {
+        let program = command(folder, arguments);
+        let script = "trap '' XFSZ; mount -t tmpfs -o size=4m none \"$1\"; shift; exec \"$@\"";
+        let mut shell = Command::new("unshare");
+        shell
+            .args(["-rm", "sh", "-c", script, "sh"])
+            .arg(disk)
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(folder)
+            .env("NO_COLOR", "1");
+        Self::spawn(folder, shell)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn spawn(folder: &Path, mut command: Command) -> Self {
         let (stdout, stderr) = (folder.join("stdout.txt"), folder.join("stderr.txt"));
         let child = command

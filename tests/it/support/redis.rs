@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::Frozen;
+
 /// Longer than a server takes for anything here.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -114,6 +116,16 @@ impl RedisProcess {
             drop(guard.stdin.take());
             guard.wait().unwrap();
         }
+    }
+
+    /// Stops it in the middle of whatever it does, until it is thawed.
+    pub async fn freeze(&self) -> Frozen {
+        let info: String = self.command(&[b"INFO", b"server"]).await;
+        let mut lines = info.lines();
+        let id = lines.find_map(|line| line.strip_prefix("process_id:"));
+        let mut frozen = Frozen::default();
+        assert!(frozen.stop(id.unwrap().trim()));
+        frozen
     }
 
     pub async fn answers(&self) {

@@ -320,11 +320,11 @@ pub(super) async fn sweep(
 }
 
 pub(super) async fn probe(db: &mut PgConnection) -> Result<(), Fault> {
-    let standby: bool = query_scalar("SELECT pg_is_in_recovery()")
-        .fetch_one(db)
-        .await?;
-    if standby {
-        let reason = "this server is a standby, which only reads".to_owned();
+    // A standby, or a server that was told so.
+    let only_reads = "SELECT current_setting('transaction_read_only')::bool";
+    let only_reads: bool = query_scalar(only_reads).fetch_one(db).await?;
+    if only_reads {
+        let reason = "the server takes no changes: it is a standby, or set to read only".to_owned();
         return Err(StoreError::Unavailable(reason).into());
     }
     Ok(())

@@ -269,11 +269,10 @@ impl SessionStore for Redis {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        // A key, so that a Cluster asks the node that has it; and one that only this store's user may read.
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(self.keys.all());
-        self.link.ask::<i64>(&exists).await?;
-        Ok(())
+        // A change that changes nothing: a replica refuses it, and so does a server whose disk takes no more.
+        let mut unlink = redis::cmd("UNLINK");
+        unlink.arg(self.keys.nothing());
+        self.link.tell(&unlink).await
     }
 }
 

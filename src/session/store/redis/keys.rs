@@ -45,6 +45,11 @@ impl Keys {
         format!("{}due", self.prefix)
     }
 
+    /// Nothing is ever kept here.
+    pub(super) fn nothing(&self) -> String {
+        format!("{}nothing", self.prefix)
+    }
+
     /// The channel on which every node hears which sessions have ended.
     pub(super) fn ended(&self) -> String {
         format!("{}ended", self.prefix)

@@ -69,7 +69,7 @@ impl Redis {
                 Ok(Some(row)) => rows.push(row),
                 // It was there before its name was, and no name comes back: it has ended.
                 Ok(None) => self.take_from(set.to_owned(), sid.as_bytes()).await?,
-                Err(StoreError::Damaged(_)) => damaged += 1,
+                Err(StoreError::Damaged(_) | StoreError::Version(_)) => damaged += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -127,8 +127,8 @@ impl Redis {
                 self.unfile(sid, subject).await?;
                 Ok(false)
             }
-            Err(StoreError::Damaged(why)) => {
-                tracing::warn!(%sid, why, "a session that cannot be read is removed");
+            Err(error @ (StoreError::Damaged(_) | StoreError::Version(_))) => {
+                tracing::warn!(%sid, %error, "a session that cannot be read is removed");
                 self.erase_damaged(sid, subject).await
             }
             Err(error) => Err(error),
@@ -144,7 +144,7 @@ impl Redis {
         self.link.tell(&add).await?;
         match self.session(session.sid).await {
             Ok(Some(now)) if now.ends() < session.ends() => self.end_sooner(&now).await,
-            Ok(_) | Err(StoreError::Damaged(_)) => Ok(()),
+            Ok(_) | Err(StoreError::Damaged(_) | StoreError::Version(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -1,0 +1,116 @@
+//! What can go wrong between two programs, on purpose: a relay on loopback that delays, stalls, resets, forgets, garbles
+//! or cuts what goes through it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    None,
+    /// An answer ends in its middle, and with it the connection.
+    Cut,
+    /// Every answer is this late.
+    Delay(Duration),
+    /// Answers are replaced by bytes that are none.
+    Garbage,
+    /// What is sent arrives nowhere, and nobody is told.
+    HalfOpen,
+    /// Connections are reset, new ones too.
+    Reset,
+    /// Nothing moves until the fault is gone. Then everything does.
+    Stall,
+}
+
+/// The way through. It ends when it is dropped.
+pub struct Faults {
+    pub addr: SocketAddr,
+    fault: watch::Sender<Fault>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Faults {
+    /// In front of a port of loopback.
+    pub async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (fault, seen) = watch::channel(Fault::None);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, port, seen.clone()));
+            }
+        });
+        Self { addr, fault, task }
+    }
+
+    /// From now on, for connections that are open too.
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Way {
+    Back,
+    There,
+}
+
+async fn carry(mut client: TcpStream, port: u16, mut fault: watch::Receiver<Fault>) {
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
+        return;
+    };
+    let (there, back) = (fault.clone(), fault.clone());
+    let (client_reads, client_writes) = client.split();
+    let (server_reads, server_writes) = server.split();
+    tokio::select! {
+        _ = pump((client_reads, server_writes), there, Way::There) => {}
+        _ = pump((server_reads, client_writes), back, Way::Back) => {}
+        _ = fault.wait_for(|fault| *fault == Fault::Reset) => {}
+    }
+    if *fault.borrow() == Fault::Reset {
+        client.set_zero_linger().unwrap();
+    }
+}
+
+/// Ends with the connection.
+async fn pump(
+    (mut from, mut to): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    mut fault: watch::Receiver<Fault>,
+    way: Way,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        let bytes = &mut buffer[..count];
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let now = *fault.borrow();
+        match (now, way) {
+            (Fault::HalfOpen, _) => continue,
+            (Fault::Stall, _) => {
+                let lifted = fault.wait_for(|fault| *fault != Fault::Stall).await;
+                if lifted.is_err() {
+                    return Ok(());
+                }
+            }
+            (Fault::Delay(span), Way::Back) => tokio::time::sleep(span).await,
+            (Fault::Garbage, Way::Back) => bytes.fill(b'~'),
+            (Fault::Cut, Way::Back) => {
+                let half = bytes.len() / 2;
+                return to.write_all(&bytes[..half]).await;
+            }
+            _ => {}
+        }
+        to.write_all(bytes).await?;
+    }
+}
