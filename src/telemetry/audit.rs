@@ -2,9 +2,11 @@
 //! and no variant has a field for a secret.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::flood::{Floods, Kind};
 use super::writer::LineWriter;
 use crate::clock::Clock;
 
@@ -31,6 +33,11 @@ pub enum AuditEvent {
     /// More than one session cookie came with a request.
     CookieTossing {
         address: IpAddr,
+    },
+    /// As many more of an event, of those that anybody may cause, as are written.
+    EventsLeftOut {
+        of: &'static str,
+        count: u64,
     },
     /// A client sent header fields that only we may set.
     IdentityHeaderStripped {
@@ -115,11 +122,28 @@ pub enum AuditEvent {
     },
 }
 
+impl AuditEvent {
+    /// The kind of flood that it may be part of. A line that stands for something that was done, or for a guess at a
+    /// password, is never left out.
+    const fn flood(&self) -> Option<Kind> {
+        Some(match self {
+            Self::AccessDenied { .. } => Kind::AccessDenied,
+            Self::AdminRefused { .. } => Kind::AdminRefused,
+            Self::CookieTossing { .. } => Kind::CookieTossing,
+            Self::CrossSiteRefused { .. } => Kind::CrossSiteRefused,
+            Self::IdentityHeaderStripped { .. } => Kind::IdentityHeaderStripped,
+            Self::LoginThrottled { .. } => Kind::LoginThrottled,
+            _ => return None,
+        })
+    }
+}
+
 /// The audit log. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Audit {
     writer: LineWriter,
     clock: Clock,
+    floods: Arc<Floods>,
 }
 
 #[derive(Serialize)]
@@ -131,10 +155,39 @@ struct Line<'a> {
 
 impl Audit {
     pub fn new(writer: LineWriter, clock: Clock) -> Self {
-        Self { writer, clock }
+        Self {
+            writer,
+            clock,
+            floods: Arc::default(),
+        }
     }
 
+    /// Writes the event down, or counts it where it is one of too many.
     pub fn record(&self, event: &AuditEvent) {
+        let is_admitted = |kind| self.floods.admits(kind, self.clock.now());
+        if event.flood().is_none_or(is_admitted) {
+            self.write(event);
+        }
+    }
+
+    /// Says how many events were left out, where it is time to say so. Every running process calls it each
+    /// [`TICK`](crate::clock::TICK).
+    pub fn tell_left_out(&self) {
+        self.tell(false);
+    }
+
+    /// The same at the end of all.
+    pub fn tell_all_left_out(&self) {
+        self.tell(true);
+    }
+
+    fn tell(&self, all: bool) {
+        for (of, count) in self.floods.left_out(self.clock.now(), all) {
+            self.write(&AuditEvent::EventsLeftOut { of, count });
+        }
+    }
+
+    fn write(&self, event: &AuditEvent) {
         let time = self.clock.now().to_string();
         match serde_json::to_vec(&Line { time, event }) {
             Ok(mut line) => {

@@ -4,6 +4,7 @@
 mod access_log;
 mod audit;
 mod diagnostics;
+mod flood;
 mod labels;
 mod metrics;
 mod output;
