@@ -110,14 +110,18 @@ impl Sessions {
     }
 
     pub(super) async fn end_timed(&self, entry: &Entry, reason: EndReason) -> AuthError {
-        self.metrics.session(SessionEvent::Expired);
-        self.end_here(entry, reason).await;
+        self.end_by_time(entry.live.sid, reason).await;
         AuthError::Ended
     }
 
-    /// Ends what is over by itself. Whether the store hears of it now or later changes nothing for whoever asks.
-    pub(super) async fn end_here(&self, entry: &Entry, reason: EndReason) {
-        let sid = entry.live.sid;
+    /// Ends what is over by itself, and counts that.
+    pub(super) async fn end_by_time(&self, sid: Sid, reason: EndReason) {
+        self.metrics.session(SessionEvent::Expired);
+        self.end_here(sid, reason).await;
+    }
+
+    /// Ends what is over. Whether the store hears of it now or later changes nothing for whoever asks.
+    pub(super) async fn end_here(&self, sid: Sid, reason: EndReason) {
         if let Err(error) = self.end(sid, reason).await {
             tracing::warn!(%sid, %error, "an ended session is not out of the store yet");
         }

@@ -48,6 +48,8 @@ pub(super) struct Live {
     /// 0 while it lives, else the [`EndReason`] plus one.
     over: AtomicU8,
     ended: Notify,
+    /// When it is looked at next, since somebody waits for its end; 0: nobody does.
+    place: AtomicU64,
     registry: Weak<Registry>,
 }
 
@@ -66,6 +68,7 @@ impl Live {
             replaced: AtomicU32::new(0),
             over: AtomicU8::new(0),
             ended: Notify::new(),
+            place: AtomicU64::new(0),
             registry: Arc::downgrade(registry),
         }
     }
@@ -128,6 +131,39 @@ impl Live {
 
     pub(super) fn expires(&self) -> Timestamp {
         Timestamp::from_millis(self.expires.load(Ordering::Relaxed))
+    }
+
+    /// When it ends if nothing more is heard of it.
+    pub(super) fn ends(&self) -> Timestamp {
+        let idle = self.last_seen().after(self.idle_timeout);
+        idle.min(self.expires())
+    }
+
+    /// Its place among those that are waited on, for the one caller that is to note it there.
+    pub(super) fn claim_place(&self) -> Option<Timestamp> {
+        let at = self.ends();
+        let first =
+            self.place
+                .compare_exchange(0, at.as_millis(), Ordering::AcqRel, Ordering::Acquire);
+        first.is_ok().then_some(at)
+    }
+
+    pub(super) fn set_place(&self, at: Timestamp) {
+        self.place.store(at.as_millis(), Ordering::Release);
+    }
+
+    pub(super) fn place(&self) -> Option<Timestamp> {
+        let at = self.place.load(Ordering::Acquire);
+        (at != 0).then(|| Timestamp::from_millis(at))
+    }
+
+    /// Its limits are kept from now on, whether or not a request comes.
+    fn be_awaited(&self) {
+        if self.place().is_none()
+            && let Some(registry) = self.registry.upgrade()
+        {
+            registry.await_end(self);
+        }
     }
 
     fn last_saved(&self) -> Timestamp {
@@ -282,9 +318,10 @@ impl LiveSession {
         self.entry.live.is_over()
     }
 
-    /// Waits until the session is over.
+    /// Waits until the session is over, be it by time alone.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         let live = self.entry.live.clone();
+        live.be_awaited();
         async move {
             let ended = live.ended.notified();
             tokio::pin!(ended);

@@ -6,6 +6,7 @@ mod cookie;
 mod crowd;
 mod device;
 mod ending;
+mod ends;
 mod issuing;
 mod lifecycle;
 mod limits;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::EndReason;
+use super::ends::Ends;
 use super::live::{Live, Private};
 use super::record::SessionRow;
 use super::token::Sid;
@@ -16,6 +17,8 @@ use crate::identity::Subject;
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     sessions: Mutex<HashMap<Sid, Weak<Live>>>,
+    /// When to look at sessions that somebody waits on.
+    ends: Ends,
 }
 
 impl Registry {
@@ -44,6 +47,34 @@ impl Registry {
         if let Some(live) = self.held(sid) {
             live.end(reason);
         }
+    }
+
+    /// From now on somebody waits for a session's end.
+    pub(super) fn await_end(&self, live: &Live) {
+        if let Some(at) = live.claim_place() {
+            self.ends.add(at, live.sid);
+        }
+    }
+
+    /// Gives a session that is waited on its next place.
+    pub(super) fn look_again(&self, live: &Live, at: Timestamp) {
+        live.set_place(at);
+        self.ends.add(at, live.sid);
+    }
+
+    /// The sessions that may be over by now and are waited on. Each loses its place.
+    pub(super) fn take_due(&self, now: Timestamp) -> Vec<Arc<Live>> {
+        let due = self.ends.take_due(now).into_iter();
+        // A place that its session does not know is another's, whom nobody holds any more.
+        due.filter_map(|(at, sid)| self.held(sid).filter(|live| live.place() == Some(at)))
+            .collect()
+    }
+
+    /// The sessions that are waited on.
+    pub(super) fn awaited(&self) -> Vec<Arc<Live>> {
+        let all: Vec<_> = self.sessions.lock().values().cloned().collect();
+        let held = all.iter().filter_map(Weak::upgrade);
+        held.filter(|live| live.place().is_some()).collect()
     }
 
     /// One of a session's tokens has been replaced.

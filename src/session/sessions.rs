@@ -174,7 +174,7 @@ impl Sessions {
         }
         if self.judge_replaced(&entry) == OldToken::Reused {
             self.metrics.session(SessionEvent::TokenReused);
-            self.end_here(&entry, EndReason::TokenReused).await;
+            self.end_here(entry.live.sid, EndReason::TokenReused).await;
             return Err(AuthError::Reused(entry.live.sid));
         }
         match self.verdict(&entry, presence) {
@@ -211,6 +211,11 @@ impl Sessions {
             }
             Verdict::Expired | Verdict::Idle | Verdict::Rotate => false,
         }
+    }
+
+    /// Notes what a request means for the life of its session, where that was not to be said before it was judged.
+    pub fn note(&self, session: &LiveSession, presence: Presence) {
+        self.note_activity(&session.entry, presence);
     }
 
     /// How many sessions the store holds.

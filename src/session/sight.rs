@@ -226,7 +226,7 @@ impl Sessions {
         Ok(ended)
     }
 
-    async fn row(&self, sid: Sid) -> Result<Option<SessionRow>, StoreError> {
+    pub(super) async fn row(&self, sid: Sid) -> Result<Option<SessionRow>, StoreError> {
         let rows = self.store.list(before(sid), 1);
         let rows = self.within(StoreOp::List, rows).await?;
         Ok(rows.into_iter().find(|row| row.sid == sid))

@@ -104,6 +104,7 @@ impl Sessions {
                 }
                 Ok(Invalidation::Interrupted) | Err(RecvError::Lagged(_)) => {
                     self.cache.distrust_all();
+                    self.doubt_awaited();
                 }
                 Err(RecvError::Closed) => return std::future::pending().await,
             }
