@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use doorward::pipeline::path::normalise;
-use doorward::routing::{Access, Edits, HostPattern, Route, RouteTable, Timeouts};
+use doorward::routing::{Access, Caching, Edits, HostPattern, Route, RouteTable, Timeouts};
 use http::Method;
 
 fn route(host: &str, path: &str) -> Route {
@@ -25,6 +25,7 @@ fn route(host: &str, path: &str) -> Route {
         allow: BTreeSet::new(),
         idle_timeout: None,
         max_auth_age: None,
+        caching: Caching::App,
         activity: true,
         strip_prefix: None,
         add_prefix: None,

@@ -2,13 +2,14 @@
 //! it was asked to watch. Arming one costs a store, not a timer. It counts ticks, so a clock that is set means nothing.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Context;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::clock::TICK;
 
@@ -91,11 +92,42 @@ impl fmt::Debug for Watch {
     }
 }
 
+/// Whether the process is about to end, so that what has no end of its own is brought to one.
+#[derive(Debug, Default)]
+pub struct Drain {
+    has_begun: AtomicBool,
+    begun: Notify,
+}
+
+impl Drain {
+    pub fn begin(&self) {
+        self.has_begun.store(true, Ordering::Release);
+        self.begun.notify_waiters();
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
+    }
+
+    /// Waits until it begins.
+    pub async fn begun(&self) {
+        let begun = self.begun.notified();
+        tokio::pin!(begun);
+        // Registered before the look, so that a beginning between the two is not missed.
+        begun.as_mut().enable();
+        if !self.has_begun() {
+            begun.await;
+        }
+    }
+}
+
 /// A deadline that can be armed and disarmed any number of times.
 #[derive(Debug)]
 pub struct Deadline {
     watch: Watch,
     at: AtomicU64,
+    /// When its task is woken once, though nothing has passed.
+    nudge_at: AtomicU64,
     waker: AtomicWaker,
 }
 
@@ -106,6 +138,7 @@ impl Deadline {
         let deadline = Arc::new(Self {
             watch: watch.clone(),
             at: AtomicU64::new(UNARMED),
+            nudge_at: AtomicU64::new(UNARMED),
             waker: AtomicWaker::new(),
         });
         watch.add(&deadline);
@@ -130,6 +163,14 @@ impl Deadline {
         }
     }
 
+    /// Wakes whoever polls it once, after `span`: what takes long may then do what is too dear for what does not. Returns
+    /// the tick from which that is so.
+    pub fn nudge(&self, span: Duration) -> Tick {
+        let at = self.watch.now().after(span);
+        self.nudge_at.store(at.count(), Ordering::Relaxed);
+        at
+    }
+
     pub fn disarm(&self) {
         self.at.store(UNARMED, Ordering::Relaxed);
     }
@@ -150,7 +191,11 @@ impl Deadline {
 
 impl Watched for Deadline {
     fn check(&self, now: Tick) {
-        if now.count() >= self.at.load(Ordering::Relaxed) {
+        let is_nudged = now.count() >= self.nudge_at.load(Ordering::Relaxed);
+        if is_nudged {
+            self.nudge_at.store(UNARMED, Ordering::Relaxed);
+        }
+        if is_nudged || now.count() >= self.at.load(Ordering::Relaxed) {
             self.waker.wake();
         }
     }
@@ -178,6 +223,43 @@ mod tests {
         assert!(passed(&deadline));
         deadline.disarm();
         assert!(!passed(&deadline));
+    }
+
+    #[test]
+    fn a_nudge_wakes_once_and_passes_nothing() {
+        struct Count(AtomicU64);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let watch = Watch::default();
+        let deadline = Deadline::new(&watch);
+        let count = Arc::new(Count(AtomicU64::new(0)));
+        let waker = std::task::Waker::from(count.clone());
+        let from = deadline.nudge(TICK);
+        for ticks in 1..=4 {
+            assert!(!deadline.poll_passed(&Context::from_waker(&waker)));
+            watch.tick();
+            let expected = u64::from(watch.now() >= from);
+            assert_eq!(count.0.load(Ordering::Relaxed), expected, "{ticks}");
+        }
+        assert_eq!(from.count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_is_heard_of_by_whoever_waits_before_or_after() {
+        let drain = Arc::new(Drain::default());
+        assert!(!drain.has_begun());
+        let early = tokio::spawn({
+            let drain = drain.clone();
+            async move { drain.begun().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!early.is_finished());
+        drain.begin();
+        early.await.unwrap();
+        drain.begun().await;
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use http::HeaderValue;
@@ -41,7 +40,6 @@ use crate::wire::RequestIds;
 pub(super) struct Built {
     pub(super) shared: Arc<Shared>,
     pub(super) admin: Arc<AdminState>,
-    pub(super) draining: Arc<AtomicBool>,
     pub(super) permits: Arc<Permits>,
     pub(super) logs: Vec<LineWriter>,
     access: LineWriter,
@@ -88,6 +86,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
             method: method as Arc<dyn LoginMethod>,
         }),
         browser_cookie: browser_cookie(&settings.session.cookie)?,
+        clear_site_data: settings.clear_site_data.clone(),
     });
     let api = Api {
         sessions,
@@ -103,7 +102,6 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
     Ok(Built {
         shared: Arc::new(shared),
         admin: Arc::new(AdminState::new(metrics, store).with_api(api)),
-        draining: Arc::default(),
         permits: Arc::default(),
         logs: vec![access.clone(), audit_lines],
         access,
@@ -145,6 +143,7 @@ fn share(
         body_patience: settings.limits.body_idle_timeout,
         audit,
         metrics,
+        draining: Arc::default(),
         ids: RequestIds::default(),
     })
 }
@@ -245,7 +244,7 @@ impl Built {
                 limits: self.limits.clone(),
                 watch: watch.clone(),
                 permits: self.permits.clone(),
-                draining: self.draining.clone(),
+                draining: self.shared.draining.clone(),
                 metrics: self.shared.metrics.clone(),
             },
             pipeline: Pipeline {
@@ -270,6 +269,8 @@ impl Built {
         if let Some((id, users)) = self.users.clone() {
             control.spawn(follow_users(sessions.clone(), id, users, phases.clone()));
         }
+        let ends = sessions.clone().run_ends();
+        control.spawn(while_running(ends, phases.clone()));
         let touches = self.touches.take();
         control.spawn(async move {
             let Some(mut touches) = touches else { return };
@@ -331,6 +332,14 @@ async fn while_serving(work: impl Future<Output = ()>, mut phases: watch::Receiv
     tokio::select! {
         () = work => {}
         over = phases.wait_for(|phase| *phase != Phase::Serve) => drop(over),
+    }
+}
+
+/// Streams are open, and sessions end, while the rest drains.
+async fn while_running(work: impl Future<Output = ()>, mut phases: watch::Receiver<Phase>) {
+    tokio::select! {
+        () = work => {}
+        over = phases.wait_for(|phase| *phase == Phase::Stop) => drop(over),
     }
 }
 

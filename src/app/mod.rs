@@ -11,7 +11,6 @@ pub use signals::Signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,9 +21,10 @@ use tokio::sync::watch;
 use crate::admin::{AdminState, SocketFile};
 use crate::clock::{Clock, TICK};
 use crate::config::Settings;
+use crate::deadline::Drain;
 use crate::edge::Permits;
 use crate::session::Sessions;
-use crate::telemetry::LineWriter;
+use crate::telemetry::{Audit, LineWriter};
 
 /// What a worker is to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,13 +46,14 @@ pub struct Running {
     pub admin_socket: Option<SocketFile>,
     pub sessions: Arc<Sessions>,
     phase: watch::Sender<Phase>,
-    draining: Arc<AtomicBool>,
+    draining: Arc<Drain>,
     permits: Arc<Permits>,
     drain_timeout: Duration,
     workers: Vec<JoinHandle<()>>,
     control: Option<Runtime>,
     admin_state: Arc<AdminState>,
     upkeep: Option<tokio::task::JoinHandle<()>>,
+    audit: Audit,
     logs: Vec<LineWriter>,
 }
 
@@ -75,7 +76,11 @@ pub fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
     let local = sockets::bind_admin_socket(&settings)?;
     let (local, admin_socket) = local.map(|local| (local.listener, local.file)).unzip();
     let (phase, phases) = watch::channel(Phase::Serve);
-    control.spawn(keep_time(clock.clone(), phases.clone()));
+    control.spawn(keep_time(
+        clock.clone(),
+        built.shared.audit.clone(),
+        phases.clone(),
+    ));
     let upkeep = built.spawn_upkeep(&control, phases.clone());
     let mut workers = Vec::new();
     let (https, http, admin) = sockets.addresses()?;
@@ -92,13 +97,14 @@ pub fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
         admin_socket,
         sessions: built.shared.sessions.clone(),
         phase,
-        draining: built.draining,
+        draining: built.shared.draining.clone(),
         permits: built.permits,
         drain_timeout: settings.limits.drain_timeout,
         workers,
         control: Some(control),
         admin_state: built.admin,
         upkeep: Some(upkeep),
+        audit: built.shared.audit.clone(),
         logs: built.logs,
     })
 }
@@ -107,7 +113,7 @@ impl Running {
     /// Finishes what is under way, at most `drain_timeout` long, saves what is to be saved, and ends.
     pub fn stop(mut self) {
         self.admin_state.drain();
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.begin();
         self.phase.send_replace(Phase::Drain);
         let (permits, limit) = (self.permits.clone(), self.drain_timeout);
         if let Some(control) = &self.control {
@@ -143,6 +149,7 @@ impl Running {
             }
             control.shutdown_timeout(Duration::from_secs(5));
         }
+        self.audit.tell_all_left_out();
         for log in &self.logs {
             log.flush();
         }
@@ -155,12 +162,15 @@ impl Drop for Running {
     }
 }
 
-/// Refreshes the clock for everybody.
-async fn keep_time(clock: Clock, mut phases: watch::Receiver<Phase>) {
+/// Refreshes the clock for everybody, and has the audit log say what it left out.
+async fn keep_time(clock: Clock, audit: Audit, mut phases: watch::Receiver<Phase>) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         tokio::select! {
-            _ = ticks.tick() => clock.tick(),
+            _ = ticks.tick() => {
+                clock.tick();
+                audit.tell_left_out();
+            }
             stop = phases.wait_for(|phase| *phase == Phase::Stop) => {
                 let _stopped = stop.is_ok();
                 return;

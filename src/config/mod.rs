@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use http::HeaderValue;
 use ipnet::IpNet;
 
 use crate::identity::{Forwarding, HeaderLayout};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub limits: edge::Limits,
     pub tls: TlsSettings,
     pub session: session::Settings,
+    /// What browsers are told to forget with a logout.
+    pub clear_site_data: Option<HeaderValue>,
     /// Newest first.
     pub secrets: Vec<Secret>,
     pub store: StoreSettings,

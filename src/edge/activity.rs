@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Limits;
-use crate::deadline::{Tick, Watch, Watched};
+use crate::deadline::{Drain, Tick, Watch, Watched};
 
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,7 +36,7 @@ pub(super) struct Activity {
     write_blocked_since: AtomicU64,
     in_flight: AtomicU32,
     verdict: AtomicU8,
-    draining: Arc<AtomicBool>,
+    draining: Arc<Drain>,
     waker: AtomicWaker,
 }
 
@@ -51,7 +51,7 @@ impl Activity {
     pub(super) fn new(
         watch: &Watch,
         limits: &Limits,
-        draining: Arc<AtomicBool>,
+        draining: Arc<Drain>,
         sees_headers: bool,
     ) -> Arc<Self> {
         let now = watch.now().count() + 1;
@@ -148,7 +148,7 @@ impl Watched for Activity {
                 self.set(1);
             }
         }
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.has_begun() {
             self.set(1);
         }
     }
@@ -249,9 +249,9 @@ mod tests {
     use super::*;
     use crate::clock::TICK;
 
-    fn activity(sees_headers: bool) -> (Watch, Arc<Activity>, Arc<AtomicBool>) {
+    fn activity(sees_headers: bool) -> (Watch, Arc<Activity>, Arc<Drain>) {
         let watch = Watch::default();
-        let draining = Arc::new(AtomicBool::new(false));
+        let draining = Arc::new(Drain::default());
         let limits = Limits {
             header_timeout: TICK * 4,
             keep_alive_timeout: TICK * 8,
@@ -329,7 +329,7 @@ mod tests {
     fn a_process_that_drains_asks_every_connection_to_end() {
         let (watch, activity, draining) = activity(false);
         let _request = activity.begin();
-        draining.store(true, Ordering::Relaxed);
+        draining.begin();
         ticks(&watch, 1);
         assert_eq!(verdict(&activity), Verdict::Graceful);
     }

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use super::coalesce::coalesce;
 use super::listener::Permit;
 use super::stream::{Pace, Streams};
 use super::{Limits, Peer};
-use crate::deadline::Watch;
+use crate::deadline::{Drain, Watch};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -47,7 +46,7 @@ pub trait Handle: Send + Sync + 'static {
 pub(super) struct Shared {
     pub(super) limits: Arc<Limits>,
     pub(super) watch: Watch,
-    pub(super) draining: Arc<AtomicBool>,
+    pub(super) draining: Arc<Drain>,
 }
 
 /// Serves until either side ends the connection. Why it ended is for the debug log only.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use super::connection::{Connect, Shared, serve};
 use super::plaintext::{Plaintext, serve_connection};
 use super::tls::Tls;
 use super::{Limits, Peer};
-use crate::deadline::Watch;
+use crate::deadline::{Drain, Watch};
 use crate::telemetry::Metrics;
 
 /// Connections that the kernel holds until they are accepted.
@@ -104,8 +104,8 @@ pub struct Listener {
     pub limits: Arc<Limits>,
     pub watch: Watch,
     pub permits: Arc<Permits>,
-    /// Once true, connections end when their requests do.
-    pub draining: Arc<AtomicBool>,
+    /// Once begun, connections end when their requests do.
+    pub draining: Arc<Drain>,
     pub metrics: Arc<Metrics>,
 }
 

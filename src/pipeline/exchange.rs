@@ -7,6 +7,7 @@ use http_body::Body as _;
 
 use super::Refusal;
 use super::body::Body;
+use super::caching;
 use super::forward::{self, Statement};
 use super::gate::Passed;
 use super::memo::HostMemo;
@@ -14,8 +15,9 @@ use super::path::NormalPath;
 use super::visit::{Kind, Visit};
 use crate::edge::ClientAddr;
 use crate::routing::Route;
-use crate::session::LiveSession;
-use crate::upstream::{Patience, RequestBody, Tunnel, UploadLimits, UpstreamError, tunnel};
+use crate::upstream::{
+    Farewell, Patience, RequestBody, Tunnel, Until, UploadLimits, UpstreamError, tunnel,
+};
 use crate::wire::ClientBody;
 
 /// A request that has passed, and what was found out about it.
@@ -47,8 +49,9 @@ impl Visit {
             let request = Request::from_parts(leave(parts), body);
             Box::pin(self.upgrade(request, route, passed)).await?
         } else {
-            self.send((parts, body), route).await?
+            self.send((parts, body), route, passed).await?
         };
+        caching::restrict(&mut response, route.caching);
         forward::complete_response(response.headers_mut(), route, target, onward.host);
         Ok(response.map(|body| body.within(passed.session())))
     }
@@ -82,6 +85,7 @@ impl Visit {
         &self,
         (parts, incoming): (&mut Parts, ClientBody),
         route: &Route,
+        passed: &Passed,
     ) -> Result<Response<Body>, Refusal> {
         let upstreams = &self.pipeline.upstreams;
         let body = self.outgoing(parts, incoming, route)?;
@@ -89,7 +93,7 @@ impl Visit {
             .send(
                 route.upstream,
                 Request::from_parts(leave(parts), body),
-                patience(route),
+                (patience(route), passed),
             )
             .await?;
         forward::clean_response(response.headers_mut(), &self.pipeline.shared);
@@ -133,7 +137,7 @@ impl Visit {
         let mut response = self
             .pipeline
             .upstreams
-            .send_upgrade(route.upstream, request, patience)
+            .send_upgrade(route.upstream, request, (patience, passed))
             .await?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !forward::is_websocket(response.headers()) {
@@ -143,25 +147,21 @@ impl Visit {
         forward::clean_response(response.headers_mut(), shared);
         if switched {
             let upstream = hyper::upgrade::on(&mut response);
-            let ended = passed.session().map(LiveSession::ended);
+            let (over, draining) = (passed.over(), shared.draining.clone());
             let watch = self.pipeline.upstreams.watch().clone();
+            let ends = Tunnel {
+                client,
+                upstream,
+                idle: patience.idle,
+            };
             tokio::spawn(async move {
                 let until = async {
-                    match ended {
-                        Some(ended) => ended.await,
-                        None => std::future::pending().await,
+                    tokio::select! {
+                        () = over => Farewell::SessionEnded,
+                        () = draining.begun() => Farewell::GoingAway,
                     }
                 };
-                tunnel(
-                    Tunnel {
-                        client,
-                        upstream,
-                        idle: patience.idle,
-                    },
-                    &watch,
-                    until,
-                )
-                .await;
+                tunnel(ends, &watch, until).await;
             });
             let headers = response.headers_mut();
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

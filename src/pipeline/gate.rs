@@ -4,6 +4,7 @@ use crate::clock::Timestamp;
 use crate::identity::Identity;
 use crate::routing::{Access, Route};
 use crate::session::{LiveSession, is_proof_too_old};
+use crate::upstream::{Over, Until};
 
 /// What is to become of a request.
 #[derive(Clone, Debug)]
@@ -25,6 +26,16 @@ impl Passed {
     /// `None`: nobody in particular, on a public route.
     pub fn session(&self) -> Option<&LiveSession> {
         self.0.as_ref()
+    }
+}
+
+/// What is sent on for a session is called off when that ends.
+impl Until for Passed {
+    fn over(&self) -> Over {
+        match &self.0 {
+            Some(session) => Box::pin(session.ended()),
+            None => Box::pin(std::future::pending()),
+        }
     }
 }
 

@@ -168,7 +168,7 @@ pub(super) fn options() -> Response<Body> {
 /// `None` where it is not the app's.
 fn failure(error: &UpstreamError) -> Option<UpstreamFailure> {
     match error {
-        UpstreamError::BodyTooLarge | UpstreamError::ClientBody(_) => None,
+        UpstreamError::BodyTooLarge | UpstreamError::ClientBody(_) | UpstreamError::Over => None,
         UpstreamError::Connect(_) | UpstreamError::Exhausted(_) => Some(UpstreamFailure::Connect),
         UpstreamError::Exchange(_) => Some(UpstreamFailure::Exchange),
         UpstreamError::Timeout => Some(UpstreamFailure::Timeout),

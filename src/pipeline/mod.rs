@@ -2,6 +2,7 @@
 
 pub mod admit;
 mod body;
+mod caching;
 mod exchange;
 mod forward;
 mod gate;
@@ -27,6 +28,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::clock::Clock;
+use crate::deadline::Drain;
 use crate::edge::{Connect, Peer};
 use crate::identity::{FoldedNames, Forwarding, HeaderLayout, strip};
 use crate::portal::Portal;
@@ -67,6 +69,7 @@ pub struct Shared {
     pub trailers: TrailerFilter,
     pub audit: Audit,
     pub metrics: Arc<Metrics>,
+    pub draining: Arc<Drain>,
     pub ids: RequestIds,
 }
 

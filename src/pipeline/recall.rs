@@ -62,7 +62,10 @@ impl Visit {
         let before = headers.clone();
         remove_cookies(headers, &shared.cookie_names);
         match Box::pin(self.recognise(&before, terms, address)).await {
-            Ok(Some((session, Standing::Suspect))) if terms.takes_suspects => Ok(Some(session)),
+            Ok(Some((session, Standing::Suspect))) if terms.takes_suspects => {
+                notes.anew = true;
+                Ok(Some(session))
+            }
             Ok(Some((session, Standing::Good))) => {
                 let rest = headers
                     .get(header::COOKIE)
@@ -122,7 +125,12 @@ impl Visit {
         terms: Terms,
         address: IpAddr,
     ) -> Result<Option<(LiveSession, Standing)>, AuthError> {
-        let found = self.authenticate(headers, terms.presence, address).await?;
+        // Who holds a copy of the cookie elsewhere must not keep the session alive with it.
+        let unjudged = Presence {
+            activity: false,
+            ..terms.presence
+        };
+        let found = self.authenticate(headers, unjudged, address).await?;
         let Some(session) = found else {
             return Ok(None);
         };
@@ -130,6 +138,9 @@ impl Visit {
         let user_agent = user_agent.map_or(&b""[..], HeaderValue::as_bytes);
         let sessions = &self.pipeline.shared.sessions;
         let standing = sessions.standing(&session, address, user_agent).await?;
+        if standing == Standing::Good {
+            sessions.note(&session, terms.presence);
+        }
         Ok(Some((session, standing)))
     }
 
@@ -163,7 +174,9 @@ impl Visit {
 
     /// Offers the token that replaces the request's, or takes away one that is good for nothing.
     pub(super) fn keep_cookies(&self, response: &mut Response<Body>, notes: &Notes) {
-        if let Some(renewal) = notes.session.as_ref().and_then(LiveSession::renewal) {
+        // Whoever has to prove anew who they are gets no newer token before that.
+        let session = notes.session.as_ref().filter(|_| !notes.anew);
+        if let Some(renewal) = session.and_then(LiveSession::renewal) {
             response
                 .headers_mut()
                 .append(header::SET_COOKIE, renewal.clone());

@@ -237,6 +237,15 @@ fn upstream_text(error: &UpstreamError) -> Text {
             };
         }
         UpstreamError::BodyTooLarge => return too_large(),
+        UpstreamError::Over => {
+            return Text {
+                status: StatusCode::UNAUTHORIZED,
+                code: "login_required",
+                title: "Your session has ended",
+                message: "It ended while your request was on its way.",
+                hint: Some("Log in again."),
+            };
+        }
         UpstreamError::Connect(_) | UpstreamError::Exchange(_) => (
             StatusCode::BAD_GATEWAY,
             "bad_gateway",

@@ -3,14 +3,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::Version;
+use http::header;
+use http::request::Parts;
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::visit::Visit;
 use crate::routing::Route;
 use crate::session::LiveSession;
 use crate::telemetry::{AccessLine, AccessLog};
 use crate::upstream::UpstreamError;
-use crate::wire::RequestId;
+use crate::wire::{ClientBody, RequestId};
 
 #[derive(Debug)]
 pub(super) struct Trail {
@@ -63,5 +68,41 @@ impl Drop for Trail {
             protocol: if self.http2 { "h2" } else { "h1" },
             upstream_error: self.upstream_error,
         });
+    }
+}
+
+impl Visit {
+    /// `None` where no such log is kept.
+    pub(super) fn begin_trail(&self, request: &Parts, body: &ClientBody) -> Option<Box<Trail>> {
+        let access = &self.pipeline.access;
+        if !access.enabled() {
+            return None;
+        }
+        let host = request
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let host = request
+            .uri
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .or(host);
+        Some(Box::new(Trail {
+            log: access.clone(),
+            shared: self.pipeline.shared.clone(),
+            began: Instant::now(),
+            id: self.pipeline.shared.ids.next(),
+            client: self.client(&request.headers).ip,
+            method: request.method.clone(),
+            host: host.unwrap_or_default().to_owned(),
+            path: request.uri.path().to_owned(),
+            http2: request.version == Version::HTTP_2,
+            bytes_in: body.size_hint().lower(),
+            bytes_out: 0,
+            status: 0,
+            route: None,
+            session: None,
+            upstream_error: None,
+        }))
     }
 }

@@ -10,7 +10,6 @@ use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::admit::{AdmitError, Admitted, admit, has_too_many_fields};
 use super::body::Body;
@@ -20,13 +19,13 @@ use super::here::{Asked, is_reserved, options};
 use super::hop::strip_hop_by_hop;
 use super::memo::{HostMemo, Memo};
 use super::path::{NormalPath, normalise, plain_view};
-use super::trail::Trail;
 use super::{Pipeline, Refusal};
 use crate::edge::{ClientAddr, Handle, Peer};
 use crate::portal::{Asker, PortalError, is_same_origin};
 use crate::routing::{Access, HostRoutes, NoRoute, Route};
 use crate::session::LiveSession;
 use crate::telemetry::AuditEvent;
+use crate::upstream::UpstreamError;
 use crate::wire::{ClientBody, RequestId};
 
 /// One client connection, as the pipeline sees it.
@@ -177,7 +176,14 @@ impl Visit {
             kind,
             passed: &passed,
         };
-        self.forward((parts, body), &onward).await
+        match self.forward((parts, body), &onward).await {
+            // The session ended meanwhile, so the answer is what the next request would get.
+            Err(Refusal::Upstream(UpstreamError::Over)) => {
+                (notes.session, notes.clear_cookie) = (None, true);
+                Ok(self.challenge(kind, &uri, notes))
+            }
+            answered => answered,
+        }
     }
 
     /// What every answer says, and what is counted of it.
@@ -248,7 +254,7 @@ impl Visit {
         host
     }
 
-    fn client(&self, headers: &HeaderMap) -> ClientAddr {
+    pub(super) fn client(&self, headers: &HeaderMap) -> ClientAddr {
         let ip = self.peer.addr.ip();
         if self.is_trusted {
             ClientAddr::of(ip, headers, &self.pipeline.shared.trusted_proxies)
@@ -318,39 +324,6 @@ impl Visit {
         } else {
             (self.x_forwarded_for.clone(), host.forwarded.clone())
         }
-    }
-
-    fn begin_trail(&self, request: &Parts, body: &ClientBody) -> Option<Box<Trail>> {
-        let access = &self.pipeline.access;
-        if !access.enabled() {
-            return None;
-        }
-        let host = request
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let host = request
-            .uri
-            .authority()
-            .map(http::uri::Authority::as_str)
-            .or(host);
-        Some(Box::new(Trail {
-            log: access.clone(),
-            shared: self.pipeline.shared.clone(),
-            began: Instant::now(),
-            id: self.pipeline.shared.ids.next(),
-            client: self.client(&request.headers).ip,
-            method: request.method.clone(),
-            host: host.unwrap_or_default().to_owned(),
-            path: request.uri.path().to_owned(),
-            http2: request.version == Version::HTTP_2,
-            bytes_in: body.size_hint().lower(),
-            bytes_out: 0,
-            status: 0,
-            route: None,
-            session: None,
-            upstream_error: None,
-        }))
     }
 }
 

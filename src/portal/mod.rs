@@ -23,7 +23,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::login::LoginMethod;
 use crate::secret::Keyring;
@@ -42,6 +42,8 @@ pub struct Portal {
     pub provider: Option<Provider>,
     /// Recognises a browser before and after login; no session and no credential.
     pub browser_cookie: CookieName,
+    /// `Clear-Site-Data` of a logout, where it is sent.
+    pub clear_site_data: Option<HeaderValue>,
 }
 
 /// The way to log in.

@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderValue;
 use http::header::SET_COOKIE;
 
 use super::{Portal, PortalError, PortalRequest, form, login_url, place};
@@ -42,10 +41,9 @@ impl Portal {
         let mut page = self.pages.logged_out(&login_url("/"));
         let headers = page.headers_mut();
         headers.append(SET_COOKIE, self.sessions.settings().cookie.clear());
-        headers.insert(
-            "clear-site-data",
-            HeaderValue::from_static("\"cache\", \"storage\""),
-        );
+        if let Some(kinds) = &self.clear_site_data {
+            headers.insert("clear-site-data", kinds.clone());
+        }
         Ok(page)
     }
 }

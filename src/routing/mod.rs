@@ -5,7 +5,7 @@ mod host;
 mod route;
 
 pub use host::{HostPattern, split_authority};
-pub use route::{Access, Edits, Oddity, Route, Timeouts};
+pub use route::{Access, Caching, Edits, Oddity, Route, Timeouts};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -155,6 +155,7 @@ pub(crate) mod tests {
             allow: BTreeSet::new(),
             idle_timeout: None,
             max_auth_age: None,
+            caching: Caching::App,
             activity: true,
             strip_prefix: None,
             add_prefix: None,

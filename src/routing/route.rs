@@ -21,6 +21,7 @@ pub struct Route {
     /// Empty: every method.
     pub methods: Vec<Method>,
     pub access: Access,
+    pub caching: Caching,
     /// Index into the upstreams of the same configuration.
     pub upstream: usize,
     /// What the normaliser would refuse elsewhere and this route's app is known to read as written.
@@ -68,6 +69,39 @@ pub enum Access {
         users: BTreeSet<String>,
         groups: BTreeSet<String>,
     },
+}
+
+/// What caches may keep of the answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Caching {
+    /// What the app says.
+    App,
+    /// No pages; all else in the user's own browser, where the app says so.
+    Assets,
+    /// Pages too, in the user's own browser.
+    Private,
+}
+
+impl Caching {
+    pub const ALL: [Self; 3] = [Self::App, Self::Assets, Self::Private];
+
+    /// The word for it in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Assets => "assets",
+            Self::Private => "private",
+        }
+    }
+
+    /// Where the route says nothing: what everybody may see, the app may have kept.
+    pub fn default_for(access: &Access) -> Self {
+        if *access == Access::Public {
+            Self::App
+        } else {
+            Self::Assets
+        }
+    }
 }
 
 /// How long an upstream may take.

@@ -15,9 +15,9 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::UpstreamError;
 use super::body::RequestBody;
 use super::connect::Stream;
+use super::{Over, Until, UpstreamError};
 use crate::clock::TICK;
 use crate::deadline::{Deadline, Tick, Watch};
 
@@ -125,17 +125,22 @@ impl Link {
         self.uploading = None;
     }
 
-    /// Sends a request and waits for the response's head, at most `limit` from the end of the request.
-    pub(super) fn exchange(
-        &mut self,
+    /// Sends a request and waits for the response's head, at most `limit` from the end of the request, and no longer than
+    /// `until`.
+    pub(super) fn exchange<'a>(
+        &'a mut self,
         request: Request<RequestBody>,
         limit: Duration,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failed>> + Send {
+        until: &'a dyn Until,
+    ) -> impl Future<Output = Result<Response<Incoming>, Failed>> + Send + 'a {
         self.deadline.arm(limit);
+        // Most answers are there before it costs anything to wait for two things at once.
+        let long = self.deadline.nudge(TICK);
         self.uploading = request.body().under_way();
         let response = self.sender.try_send_request(request);
         let (forward, waker, deadline) = (&self.forward, &self.waker, &self.deadline);
-        let connection = &mut self.connection;
+        let (connection, watch) = (&mut self.connection, &self.watch);
+        let mut over: Option<Over> = None;
         async move {
             let mut response = std::pin::pin!(response);
             std::future::poll_fn(|cx| {
@@ -149,20 +154,26 @@ impl Link {
                 }
                 match response.as_mut().poll(cx) {
                     Poll::Ready(answer) => Poll::Ready(answer.map_err(failed)),
-                    Poll::Pending if deadline.poll_passed(cx) => Poll::Ready(Err(Failed {
-                        error: UpstreamError::Timeout,
-                        unsent: None,
-                        closed_early: false,
-                    })),
-                    Poll::Pending => Poll::Pending,
+                    Poll::Pending if deadline.poll_passed(cx) => {
+                        Poll::Ready(Err(given_up(UpstreamError::Timeout)))
+                    }
+                    Poll::Pending if watch.now() < long => Poll::Pending,
+                    Poll::Pending => {
+                        let over = over.get_or_insert_with(|| until.over());
+                        match over.as_mut().poll(cx) {
+                            Poll::Ready(()) => Poll::Ready(Err(given_up(UpstreamError::Over))),
+                            Poll::Pending => Poll::Pending,
+                        }
+                    }
                 }
             })
             .await
         }
     }
 
-    /// Lets the connection run in a task of its own, for exchanges that go both ways at once or change protocol.
-    pub(super) fn detach(&mut self) {
+    /// Lets the connection run in a task of its own, for exchanges that go both ways at once or change protocol. It ends
+    /// with `over` at the latest.
+    pub(super) fn detach(&mut self, mut over: Over) {
         // The upload keeps the old deadline; from here on ours is the response's alone.
         let another = self.deadline.another();
         let answer = Arc::downgrade(&another);
@@ -173,14 +184,15 @@ impl Link {
         let uploading = self.uploading.clone();
         let mut connection = Box::pin(connection.with_upgrades());
         tokio::spawn(std::future::poll_fn(move |cx| {
-            let over = connection.as_mut().poll(cx);
-            if let Poll::Ready(Err(error)) = &over {
+            let done = connection.as_mut().poll(cx);
+            if let Poll::Ready(Err(error)) = &done {
                 tracing::debug!(%error, "an upstream connection failed");
             }
             // An app may answer and then take no more of what it is sent. While its answer comes that has a limit of its
             // own; afterwards nobody else would notice.
             let is_stuck = upload.poll_passed(cx) && is_under_way(uploading.as_deref());
-            if over.is_ready() || (is_stuck && answer.strong_count() == 0) {
+            let is_called_off = over.as_mut().poll(cx).is_ready();
+            if done.is_ready() || is_called_off || (is_stuck && answer.strong_count() == 0) {
                 return Poll::Ready(());
             }
             if is_stuck {
@@ -201,6 +213,15 @@ impl fmt::Debug for Link {
         f.debug_struct("Link")
             .field("open", &self.connection.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+/// We wait no longer, and what came of the request nobody knows.
+fn given_up(error: UpstreamError) -> Failed {
+    Failed {
+        error,
+        unsent: None,
+        closed_early: false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod body;
 mod connect;
+mod frames;
 mod link;
 mod pool;
 mod rewrite;
@@ -10,10 +11,11 @@ mod upgrade;
 pub use body::{RequestBody, ResponseBody, TrailerFilter, UploadLimits};
 pub use pool::Upstreams;
 pub use rewrite::{Prefix, rewrite_location};
-pub use upgrade::{Tunnel, tunnel};
+pub use upgrade::{Farewell, Tunnel, tunnel};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,14 @@ pub struct Patience {
     pub first_byte: Duration,
     pub idle: Duration,
 }
+
+/// What an exchange belongs to and ends with, whatever it is just doing.
+pub trait Until: Sync {
+    fn over(&self) -> Over;
+}
+
+/// Waits for that end.
+pub type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Address {
@@ -75,6 +85,9 @@ pub enum UpstreamError {
     /// As many connections as are allowed are in use.
     #[error("all {0} connections are in use")]
     Exhausted(usize),
+    /// What it belonged to has ended ([`Until`]).
+    #[error("it was called off")]
+    Over,
     #[error("no answer in time")]
     Timeout,
 }
@@ -86,6 +99,7 @@ impl UpstreamError {
             Self::BodyTooLarge | Self::ClientBody(_) => "client",
             Self::Connect(_) | Self::Exhausted(_) => "connect",
             Self::Exchange(_) => "exchange",
+            Self::Over => "session",
             Self::Timeout => "timeout",
         }
     }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::body::{RequestBody, ResponseBody};
 use super::connect::connect;
 use super::link::{Failed, Link};
-use super::{Patience, Target, UpstreamError};
+use super::{Patience, Target, Until, UpstreamError};
 use crate::deadline::{Tick, Watch, Watched};
 
 /// An idle connection is closed after this long: less than what common app servers keep theirs for.
@@ -74,7 +74,7 @@ impl Upstreams {
         &self,
         upstream: usize,
         mut request: Request<RequestBody>,
-        patience: Patience,
+        (patience, until): (Patience, &dyn Until),
     ) -> impl Future<Output = Result<Response<ResponseBody>, UpstreamError>> + Send {
         async move {
             let app = self.app(upstream)?;
@@ -83,8 +83,8 @@ impl Upstreams {
                 request
                     .body_mut()
                     .paces(&link.deadline, patience.first_byte);
-                match link.exchange(request, patience.first_byte).await {
-                    Ok(response) => return finish(response, link, app, patience),
+                match link.exchange(request, patience.first_byte, until).await {
+                    Ok(response) => return finish(response, link, app, (patience, until)),
                     Err(failed) => request = resend(failed, copy)?,
                 }
             }
@@ -92,8 +92,8 @@ impl Upstreams {
             request
                 .body_mut()
                 .paces(&link.deadline, patience.first_byte);
-            match link.exchange(request, patience.first_byte).await {
-                Ok(response) => finish(response, link, app, patience),
+            match link.exchange(request, patience.first_byte, until).await {
+                Ok(response) => finish(response, link, app, (patience, until)),
                 Err(failed) => Err(failed.error),
             }
         }
@@ -105,12 +105,12 @@ impl Upstreams {
         &self,
         upstream: usize,
         request: Request<RequestBody>,
-        patience: Patience,
+        (patience, until): (Patience, &dyn Until),
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let app = self.app(upstream)?;
         let mut link = Box::pin(self.open(app, patience)).await?;
-        link.detach();
-        match link.exchange(request, patience.first_byte).await {
+        link.detach(until.over());
+        match link.exchange(request, patience.first_byte, until).await {
             Ok(response) => {
                 Ok(response.map(|body| ResponseBody::new(body, link, app.clone(), patience.idle)))
             }
@@ -222,14 +222,14 @@ fn finish(
     response: Response<Incoming>,
     mut link: Link,
     app: &Arc<App>,
-    patience: Patience,
+    (patience, until): (Patience, &dyn Until),
 ) -> Result<Response<ResponseBody>, UpstreamError> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let unasked = "the app changed the protocol without being asked".to_owned();
         return Err(UpstreamError::Exchange(unasked));
     }
     if link.is_uploading() {
-        link.detach();
+        link.detach(until.over());
     }
     Ok(response.map(|body| ResponseBody::new(body, link, app.clone(), patience.idle)))
 }
@@ -240,7 +240,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::Address;
+    use super::super::{Address, Over};
     use super::*;
     use crate::clock::TICK;
 
@@ -249,6 +249,14 @@ mod tests {
         first_byte: Duration::from_secs(5),
         idle: Duration::from_secs(5),
     };
+
+    struct Never;
+
+    impl Until for Never {
+        fn over(&self) -> Over {
+            Box::pin(std::future::pending())
+        }
+    }
 
     async fn answer(listener: &TcpListener) -> TcpStream {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -276,8 +284,10 @@ mod tests {
         let watch = Watch::default();
         let upstreams = Upstreams::new(&[target], &watch);
         let request = Request::new(RequestBody::Empty);
-        let (answered, mut stream) =
-            tokio::join!(upstreams.send(0, request, PATIENCE), answer(&listener));
+        let (answered, mut stream) = tokio::join!(
+            upstreams.send(0, request, (PATIENCE, &Never)),
+            answer(&listener)
+        );
         answered.unwrap().into_body().collect().await.unwrap();
 
         let ticks = MAX_IDLE.as_millis() / TICK.as_millis();

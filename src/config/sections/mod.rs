@@ -101,6 +101,7 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
             store_timeout: store.timeout,
             ..session.settings
         },
+        clear_site_data: session.clear_site_data,
         secrets: Vec::new(),
         store: store.settings,
         identity: identity.layout,

@@ -8,7 +8,7 @@ use http::Method;
 use super::headers::{self, Side};
 use super::identity::Identity;
 use super::provider::Providers;
-use super::route_access::{access, check_cookie_domain, max_auth_age};
+use super::route_access::{access, caching, check_cookie_domain, max_auth_age};
 use super::route_traffic as traffic;
 use super::session::Session;
 use super::upstream::Upstreams;
@@ -137,6 +137,7 @@ fn route(
     let activity = section.boolean("activity", true);
     let idle_timeout = idle_timeout(&section, around.session);
     let max_auth_age = max_auth_age(&section, access.as_ref());
+    let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
     let allow = section
         .strings("allow_paths")
         .iter()
@@ -162,6 +163,7 @@ fn route(
         path,
         methods,
         access: access?,
+        caching,
         upstream: upstream?,
         allow,
         idle_timeout,

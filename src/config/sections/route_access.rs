@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::session::Session;
 use crate::config::reader::{Section, Value, nearest, quoted};
-use crate::routing::{Access, HostPattern};
+use crate::routing::{Access, Caching, HostPattern};
 
 pub(super) fn access(value: &Value<'_>) -> Option<Access> {
     const HELP: &str = "\"public\" (anybody), \"user\" (anybody who is logged in) or \
@@ -52,6 +52,13 @@ pub(super) fn access(value: &Value<'_>) -> Option<Access> {
             None
         }
     }
+}
+
+/// What caches may keep.
+pub(super) fn caching(section: &Section<'_>, access: &Access) -> Caching {
+    let value = section.value("cache");
+    let given = value.and_then(|value| value.choice(&Caching::ALL.map(|rule| (rule.name(), rule))));
+    given.unwrap_or_else(|| Caching::default_for(access))
 }
 
 /// How old a login may be. Less than what it takes to come back from the login page would send people round for ever.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::session_key::{secret_from_environment, secret_from_file};
 use super::session_rules::{Assurance, bind, groups, judge_longest, per_user, remember_me};
 use crate::config::reader::{Section, Value, show_duration};
@@ -22,6 +24,7 @@ pub(super) struct Session<'a> {
     /// `None`: the default key.
     pub(super) secrets: Option<Vec<Secret>>,
     pub(super) idle_timeout: Option<Value<'a>>,
+    pub(super) clear_site_data: Option<HeaderValue>,
     pub(super) domain: Option<(&'a str, Value<'a>)>,
     pub(super) section: KeyPlace<'a>,
 }
@@ -81,6 +84,7 @@ pub(super) fn read(section: Section<'_>) -> Session<'_> {
         groups: groups(&section, whole),
         bind: bind(&section),
     };
+    let clear_site_data = clear_on_logout(&section);
     let secrets = secrets(&section);
     let place = KeyPlace(section.for_later());
     section.finish();
@@ -88,6 +92,7 @@ pub(super) fn read(section: Section<'_>) -> Session<'_> {
         settings,
         secrets,
         idle_timeout: idle.map(|(_, value)| value),
+        clear_site_data,
         domain,
         section: place,
     }
@@ -124,6 +129,24 @@ fn cookie(section: &Section<'_>, domain: Option<&(&str, Value<'_>)>) -> CookieNa
             .push();
     }
     cookie.unwrap_or_default()
+}
+
+/// `Clear-Site-Data` with a logout. Not the cookies, unless asked for: browsers clear those of every host of the
+/// registrable domain, other sites' logins too.
+fn clear_on_logout(section: &Section<'_>) -> Option<HeaderValue> {
+    const ALL: [&str; 3] = ["cache", "cookies", "storage"];
+    let named: Vec<&str> = if section.value("clear_on_logout").is_some() {
+        let given = section.strings("clear_on_logout");
+        let kinds = given.iter().map(|(_, value)| value);
+        kinds
+            .filter_map(|value| value.choice(&ALL.map(|kind| (kind, kind))))
+            .collect()
+    } else {
+        vec!["cache", "storage"]
+    };
+    let quoted: Vec<_> = named.iter().map(|kind| format!("\"{kind}\"")).collect();
+    let value = HeaderValue::try_from(quoted.join(", ")).ok();
+    value.filter(|value| !value.is_empty())
 }
 
 pub(super) type Placed<'p, 'a> = Option<&'p (Duration, Value<'a>)>;
