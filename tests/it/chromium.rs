@@ -66,6 +66,29 @@ async fn a_person_logs_in_shops_and_logs_out() {
 }
 
 #[tokio::test]
+async fn the_back_button_leads_to_no_page_of_a_session_that_has_ended() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, true).await;
+    browser.open(&demo.url).await;
+    browser.until_heading("Log in").await;
+    log_in(&browser, &demo.user, &demo.password).await;
+    browser.until_heading("Hello, Demo Visitor").await;
+    browser.open(&demo.at("/public")).await;
+    browser.until_heading("Everybody is welcome here").await;
+    // Elsewhere, so that this browser is told nothing and has cleared nothing.
+    let mut elsewhere = demo.logged_in("another browser").await;
+    let token = elsewhere.open("/.doorward/sessions").await.field("token");
+    let fields = [("token", token.as_str()), ("end", "others")];
+    let ended = elsewhere.submit("/.doorward/sessions", &fields).await;
+    assert_eq!(ended.status, 303);
+
+    browser.client.back().await.unwrap();
+    browser.until_heading("Log in").await;
+    assert!(!browser.text("body").await.contains("Demo Visitor"));
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn a_person_is_told_what_is_wrong() {
     let demo = Demo::start();
     let browser = Chromium::start(&demo, true).await;

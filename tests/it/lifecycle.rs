@@ -16,7 +16,9 @@ use http::Method;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use crate::support::{Answer, Browser, Kept, PASSWORD, Proxy, Reply, Upstream, proxy, upstream};
+use crate::support::{
+    Answer, Browser, Kept, PASSWORD, Proxy, Reply, Upstream, eventually, proxy, upstream,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -746,6 +748,47 @@ async fn who_has_moved_logs_in_again_and_goes_on_from_there() {
     );
     assert_eq!(browser.fetch("/wiki").await.status, 200);
     assert_eq!(told(&mut browser).await["sid"], sid);
+}
+
+#[tokio::test]
+async fn a_copied_cookie_keeps_no_session_alive_and_gets_no_newer_token() {
+    let app = app().await;
+    let proxy = bound(&app, "network = \"reauth\"")
+        .with("session", "rotate_interval = \"5m\"")
+        .start();
+    let mut browser = placed(&proxy, "192.0.2.1", "A").await;
+    let mut copy = browser.clone();
+    go(&mut copy, "198.51.100.1", "A");
+    // At home the token is replaced, and the new one gets lost on its way.
+    proxy.clock.advance(5 * MINUTE);
+    let mut lost = browser.clone();
+    eventually("a new token is offered", async || {
+        lost.fetch("/").await.set_cookies().len() == 1
+    })
+    .await;
+    for minute in 0..29 {
+        proxy.clock.advance(MINUTE);
+        for path in ["/", "/.doorward/login", "/.doorward/logout"] {
+            let answer = copy.fetch(path).await;
+            let status = if path == "/" { 401 } else { 200 };
+            assert_eq!(answer.status, status, "{path} after {minute} minutes");
+            let cookies = answer.set_cookies();
+            let tokens = cookies
+                .iter()
+                .filter(|cookie| cookie.starts_with("__Host-sid="));
+            assert_eq!(tokens.count(), 0, "{path}: {cookies:?}");
+        }
+    }
+    proxy.clock.advance(MINUTE);
+    assert_eq!(
+        browser.fetch("/").await.status,
+        401,
+        "idle for half an hour"
+    );
+    assert_eq!(
+        proxy.audited("session_ended").await["reason"],
+        "idle_timeout"
+    );
 }
 
 #[tokio::test]

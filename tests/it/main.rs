@@ -20,6 +20,7 @@ mod config;
 mod crash;
 mod damage;
 mod documents;
+mod ends;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod faults;
 mod forwarding;

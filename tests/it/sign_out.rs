@@ -134,6 +134,93 @@ async fn a_logout_takes_the_cookie_and_is_written_down() {
 }
 
 #[tokio::test]
+async fn what_browsers_forget_with_a_logout_is_for_the_operator_to_say() {
+    let app = app().await;
+    for (keys, expected) in [
+        ("", "\"cache\", \"storage\""),
+        ("clear_on_logout = [\"cookies\"]", "\"cookies\""),
+        ("clear_on_logout = []", ""),
+    ] {
+        let proxy = proxy().app(&app.url()).with("session", keys).start();
+        let mut browser = proxy.browser();
+        browser.log_in("alice").await;
+        let answer = browser.log_out().await;
+        let told = answer.headers.get("clear-site-data");
+        let told = told.map_or("", |value| value.to_str().unwrap());
+        assert_eq!(told, expected, "{keys}");
+    }
+}
+
+#[tokio::test]
+async fn caches_keep_no_page_that_needs_a_login() {
+    let app = upstream(|request: &Recorded| match request.line() {
+        line if line.contains("/style.css ") => Reply::with(
+            200,
+            "content-type: text/css\r\ncache-control: public, max-age=600\r\n",
+            "p {}",
+        ),
+        _ => Reply::with(
+            200,
+            "content-type: text/html\r\ncache-control: max-age=600\r\n",
+            "<p>hello",
+        ),
+    })
+    .await;
+    let url = app.url();
+    let proxy = proxy()
+        .app(&url)
+        .route("/public", &url, "access = \"public\"")
+        .route("/strict", &url, "access = \"public\"\ncache = \"assets\"")
+        .route("/private", &url, "access = \"user\"\ncache = \"private\"")
+        .route("/app", &url, "access = \"user\"\ncache = \"app\"")
+        .route(
+            "/edited",
+            &url,
+            "access = \"user\"\nresponse_headers = { set = { Cache-Control = \"no-cache\" } }",
+        )
+        .start();
+    let mut browser = proxy.browser();
+    browser.log_in("alice").await;
+    for (path, page, asset) in [
+        ("", "no-store", "private, max-age=600"),
+        ("/public", "max-age=600", "public, max-age=600"),
+        ("/strict", "no-store", "private, max-age=600"),
+        ("/private", "max-age=600, private", "private, max-age=600"),
+        ("/app", "max-age=600", "public, max-age=600"),
+        ("/edited", "no-cache", "no-cache"),
+    ] {
+        for (name, expected) in [("/", page), ("/style.css", asset)] {
+            let answer = browser.fetch(&format!("{path}{name}")).await;
+            let all = answer.headers.get_all("cache-control").iter();
+            let all: Vec<_> = all.map(|value| value.to_str().unwrap()).collect();
+            assert_eq!(all.join(", "), expected, "{path}{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_does_not_fill_the_audit_log() {
+    let app = app().await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut kept = Kept::http2(proxy.addr, "localhost").await;
+    let forged = [("remote-user", "admin")];
+    for _ in 0..130 {
+        let answer = kept.request((Method::GET, "/"), &[], &forged, "").await;
+        assert_eq!(answer.status, 401);
+    }
+    let mut alice = proxy.browser();
+    alice.log_in("alice").await;
+    proxy.clock.advance(std::time::Duration::from_secs(10));
+    let told = proxy.audited("events_left_out").await;
+    assert_eq!(told["of"], "identity_header_stripped");
+    assert_eq!(told["count"], 30);
+    let written = events(&proxy.audit());
+    let count = |name: &str| written.iter().filter(|event| *event == name).count();
+    assert_eq!(count("identity_header_stripped"), 100);
+    assert_eq!(count("login_succeeded"), 1, "all else is written");
+}
+
+#[tokio::test]
 async fn a_session_ends_at_once_on_every_connection_that_is_open() {
     let app = app().await;
     let proxy = proxy()

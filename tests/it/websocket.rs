@@ -315,7 +315,7 @@ async fn a_tunnel_ends_with_its_session() {
     assert_eq!(client.exact(7).await, plain("hello"));
     browser.log_out().await;
     assert_eq!(conn.rest().await, b"");
-    assert_eq!(client.rest().await, b"");
+    assert_eq!(client.rest().await, b"\x88\x0f\x03\xf0session ended");
 }
 
 #[tokio::test]

@@ -138,6 +138,13 @@ impl ProxyBuilder {
         self
     }
 
+    /// In a folder that was prepared.
+    #[must_use]
+    pub fn within(mut self, folder: Arc<TempDir>) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
     pub fn start(self) -> Proxy {
         let folder = self.prepare();
         let file = folder.path().join("doorward.toml");
