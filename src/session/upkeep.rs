@@ -92,7 +92,7 @@ impl Sessions {
     }
 
     /// Ends here what another node ended. Never returns where there are no other nodes.
-    async fn follow_news(&self) {
+    async fn follow_news(self: &Arc<Self>) {
         let Some(mut news) = self.store.invalidations() else {
             return std::future::pending().await;
         };
