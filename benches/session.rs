@@ -13,7 +13,9 @@ use doorward::clock::Clock;
 use doorward::identity::{Identity, Subject};
 use doorward::secret::{Keyring, Secret};
 use doorward::session::store::Memory;
-use doorward::session::{CookieName, Found, Login, Parts, Presence, Sessions, Settings, Touches};
+use doorward::session::{
+    CookieName, Epoch, Found, Login, Parts, Presence, Sessions, Settings, Touches,
+};
 use doorward::telemetry::{Audit, LineWriter, Metrics};
 use http::{HeaderMap, HeaderValue, header};
 use tokio::runtime::Runtime;
@@ -58,6 +60,7 @@ fn login(number: usize) -> Login {
         user_agent: None,
         remember: false,
         replaces: None,
+        epoch: Epoch::default(),
     }
 }
 

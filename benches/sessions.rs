@@ -44,7 +44,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use doorward::clock::Timestamp;
 use doorward::secret::random;
 use doorward::session::store::{Embedded, Memory, SessionStore};
-use doorward::session::{SessionRow, Sid, SubjectTag, TokenHash, TokenRow};
+use doorward::session::{Epoch, SessionRow, Sid, SubjectTag, TokenHash, TokenRow};
 use hdrhistogram::Histogram;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -263,6 +263,7 @@ fn rows(number: u64) -> (SessionRow, TokenRow) {
     let session = SessionRow {
         sid: sid(number),
         subject: Some(subject(number)),
+        epoch: Epoch::default(),
         created: START,
         last_seen: START,
         idle_millis: 1_800_000,

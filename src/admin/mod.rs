@@ -212,8 +212,10 @@ mod tests {
     use super::listener::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS, REQUEST_TIMEOUT};
     use super::*;
     use crate::clock::Timestamp;
-    use crate::session::store::{Invalidation, Rotation, StoreError, Update};
-    use crate::session::{SessionRow, Sid, Stored, SubjectTag, Successor, TokenHash, TokenRow};
+    use crate::session::store::{Creation, Invalidation, Rotation, StoreError, Update};
+    use crate::session::{
+        Epoch, SessionRow, Sid, Stored, SubjectTag, Successor, TokenHash, TokenRow,
+    };
     use crate::telemetry::SessionEvent;
 
     /// A store of which only the probe may be asked.
@@ -226,7 +228,7 @@ mod tests {
 
     #[async_trait]
     impl SessionStore for ProbeOnly {
-        async fn create(&self, _: SessionRow, _: TokenRow) -> Result<(), StoreError> {
+        async fn create(&self, _: SessionRow, _: TokenRow) -> Result<Creation, StoreError> {
             panic!("the admin listener does not write")
         }
         async fn load(&self, _: TokenHash) -> Result<Option<Stored>, StoreError> {
@@ -250,6 +252,17 @@ mod tests {
             panic!("the admin listener does not write")
         }
         async fn remove(&self, _: Sid) -> Result<bool, StoreError> {
+            panic!("the admin listener does not write")
+        }
+        async fn epoch(&self, _: SubjectTag) -> Result<Epoch, StoreError> {
+            panic!("the admin listener does not read")
+        }
+        async fn begin_epoch(
+            &self,
+            _: SubjectTag,
+            _: Timestamp,
+            _: Timestamp,
+        ) -> Result<Epoch, StoreError> {
             panic!("the admin listener does not write")
         }
         async fn list(&self, _: Option<Sid>, _: usize) -> Result<Vec<SessionRow>, StoreError> {

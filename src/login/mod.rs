@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::identity::Identity;
+use crate::identity::{Identity, Subject};
 use crate::secret::Secret;
 
 /// A way to log in, from `[[provider]]`.
@@ -79,5 +79,8 @@ pub enum Refusal {
 
 #[async_trait]
 pub trait LoginMethod: fmt::Debug + Send + Sync + 'static {
+    /// Whose login it would be, whether or not there is such a user.
+    fn subject(&self, user: &str) -> Subject;
+
     async fn log_in(&self, credentials: Credentials) -> Step;
 }

@@ -86,10 +86,7 @@ impl LocalUsers {
 
     fn identity(&self, user: User) -> Identity {
         Identity {
-            subject: Subject {
-                provider: self.id.clone(),
-                id: user.name.clone(),
-            },
+            subject: self.subject(&user.name),
             user: user.name,
             name: user.display_name,
             email: user.email,
@@ -100,6 +97,13 @@ impl LocalUsers {
 
 #[async_trait]
 impl LoginMethod for LocalUsers {
+    fn subject(&self, user: &str) -> Subject {
+        Subject {
+            provider: self.id.clone(),
+            id: user.to_owned(),
+        }
+    }
+
     async fn log_in(&self, credentials: Credentials) -> Step {
         let Credentials {
             user,

@@ -38,6 +38,8 @@ pub enum LoginProblem {
     Busy,
     /// The form had been open for too long.
     Expired,
+    /// All sessions of the user were ended meanwhile.
+    Overtaken,
     TooMany {
         minutes: u64,
     },
@@ -278,6 +280,7 @@ impl LoginProblem {
     fn status(self) -> StatusCode {
         match self {
             Self::Expired => StatusCode::BAD_REQUEST,
+            Self::Overtaken => StatusCode::CONFLICT,
             Self::WrongCredentials => StatusCode::UNAUTHORIZED,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TooManySessions { .. } => StatusCode::FORBIDDEN,
@@ -289,6 +292,7 @@ impl LoginProblem {
         let text = match self {
             Self::Busy => "Many people are logging in right now. Try again in a few seconds.",
             Self::Expired => "This page had been open for too long. Log in once more.",
+            Self::Overtaken => "Your sessions were ended at the same moment. Log in once more.",
             Self::TooMany { minutes: 0 | 1 } => "Too many attempts. Wait a minute, then try again.",
             Self::TooMany { minutes } => {
                 return format!("Too many attempts. Wait {minutes} minutes, then try again.");
@@ -315,7 +319,10 @@ impl LoginProblem {
             Self::TooMany { minutes } => {
                 Some(Duration::from_secs(minutes.max(1).saturating_mul(60)))
             }
-            Self::Expired | Self::TooManySessions { .. } | Self::WrongCredentials => None,
+            Self::Expired
+            | Self::Overtaken
+            | Self::TooManySessions { .. }
+            | Self::WrongCredentials => None,
         }
     }
 }
@@ -587,6 +594,7 @@ mod tests {
                 "password is wrong",
             ),
             (LoginProblem::Expired, 400, None, "open for too long"),
+            (LoginProblem::Overtaken, 409, None, "at the same moment"),
             (
                 LoginProblem::TooMany { minutes: 15 },
                 429,

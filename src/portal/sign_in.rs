@@ -16,7 +16,7 @@ use super::{
 use crate::identity::Identity;
 use crate::login::{Browser, Credentials, Opening, PendingLogin, Refusal, Step};
 use crate::secret::Secret;
-use crate::session::{EndReason, Found, Issued, LiveSession, Login, LoginError};
+use crate::session::{EndReason, Epoch, Found, Issued, LiveSession, Login, LoginError};
 use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::wire::{ClientBody, Page};
 
@@ -41,6 +41,8 @@ struct Typed<'a> {
 /// A user who has proved who they are, and where that began.
 struct Admission<'a> {
     identity: Identity,
+    /// Of their sessions, before the proof was looked at.
+    epoch: Epoch,
     browser: Browser,
     typed: Typed<'a>,
     pending: &'a PendingLogin,
@@ -101,24 +103,23 @@ impl Portal {
             ));
         };
         let password = field("password");
-        let step = if user.len() > MAX_USER || password.len() > MAX_PASSWORD {
-            Step::Refuse(Refusal::Credentials)
-        } else {
-            let known_browser = browser.knows(&self.keyring, &provider.id, user);
-            let password = Secret::new(password.as_bytes());
-            let (user, address) = (user.to_owned(), request.client);
-            let credentials = Credentials {
-                user,
-                password,
-                address,
-                known_browser,
-            };
-            provider.method.log_in(credentials).await
+        if user.len() > MAX_USER || password.len() > MAX_PASSWORD {
+            let (typed, refusal) = ((&typed, &pending), Refusal::Credentials);
+            return Ok(self.refuse(request, provider, typed, refusal));
+        }
+        let epoch = self.sessions.epoch_of(&provider.method.subject(user)).await;
+        let epoch = epoch.map_err(|error| PortalError::Store(error.to_string()))?;
+        let credentials = Credentials {
+            user: user.to_owned(),
+            password: Secret::new(password.as_bytes()),
+            address: request.client,
+            known_browser: browser.knows(&self.keyring, &provider.id, user),
         };
-        match step {
+        match provider.method.log_in(credentials).await {
             Step::Admit(identity) => {
                 let admission = Admission {
                     identity,
+                    epoch,
                     browser,
                     typed,
                     pending: &pending,
@@ -140,6 +141,7 @@ impl Portal {
     ) -> Result<Page, PortalError> {
         let Admission {
             identity,
+            epoch,
             mut browser,
             typed,
             pending,
@@ -152,12 +154,18 @@ impl Portal {
             user_agent: request.headers.get(USER_AGENT).cloned(),
             remember: typed.remember,
             replaces: request.session.map(LiveSession::sid),
+            epoch,
         };
         let issued = match self.go_on(request, &login).await? {
             Some(issued) => issued,
             None => match self.begin_session(request, login).await {
                 Ok(issued) => issued,
                 Err(LoginError::Store(error)) => return Err(PortalError::Store(error.to_string())),
+                Err(LoginError::Overtaken) => {
+                    self.metrics.login(LoginOutcome::Denied);
+                    let problem = LoginProblem::Overtaken;
+                    return Ok(self.form(request, &pending.return_to, &typed, Some(problem)));
+                }
                 Err(LoginError::Full { max }) => {
                     self.metrics.login(LoginOutcome::Denied);
                     let problem = LoginProblem::TooManySessions { max };

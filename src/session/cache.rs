@@ -2,7 +2,7 @@
 //! that it has ended. All bounded; none of them shared with the others, so that made-up cookies push out no session.
 
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use moka::policy::EvictionPolicy;
 
 use super::Settings;
 use super::live::Entry;
+use super::record::{Epoch, SessionRow, SubjectTag};
 use super::sessions::AuthError;
 use super::token::{Sid, TokenHash};
 use crate::secret::random;
@@ -20,7 +21,7 @@ use crate::secret::random;
 const MAX_UNKNOWN: u64 = 100_000;
 const UNKNOWN_TTL: Duration = Duration::from_secs(30);
 
-/// Ended sessions that are remembered, so that no late answer of the store brings one back.
+/// Ended sessions and subjects that are remembered, so that no late answer of the store brings one back.
 const MAX_ENDED: u64 = 100_000;
 
 /// What an entry weighs beside its texts, in bytes (measured with a heap profile of a full cache, rounded up).
@@ -32,6 +33,8 @@ pub(super) struct Cache {
     unknown: Moka<TokenHash, (), Scatter>,
     ended: Moka<Sid, ()>,
     era: AtomicU32,
+    /// Whose sessions have all ended but for those of this epoch.
+    epochs: Moka<SubjectTag, Epoch>,
 }
 
 impl Cache {
@@ -45,16 +48,11 @@ impl Cache {
             .max_capacity(MAX_UNKNOWN)
             .time_to_live(UNKNOWN_TTL)
             .build_with_hasher(Scatter::new());
-        let ended = Moka::builder()
-            .max_capacity(MAX_ENDED)
-            // The newest must stay: the policy of the others would turn it away from a full cache.
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(settings.longest())
-            .build();
         Self {
             tokens,
             unknown,
-            ended,
+            ended: newest(settings),
+            epochs: newest(settings),
             era: AtomicU32::new(0),
         }
     }
@@ -107,16 +105,48 @@ impl Cache {
         self.ended.insert(sid, ()).await;
     }
 
+    /// Whether all sessions of its subject were ended after it began.
+    pub(super) async fn is_overtaken(&self, row: &SessionRow) -> bool {
+        let Some(subject) = &row.subject else {
+            return false;
+        };
+        let epoch = self.epochs.get(subject).await;
+        epoch.is_some_and(|epoch| row.epoch < epoch)
+    }
+
+    /// News may come in any order: the newest epoch counts.
+    pub(super) async fn note_epoch(&self, subject: SubjectTag, epoch: Epoch) {
+        let entry = self.epochs.entry(subject);
+        entry
+            .and_upsert_with(async |known| known.map_or(epoch, |known| epoch.max(*known.value())))
+            .await;
+    }
+
     /// The caches have no thread of their own.
     pub(super) async fn maintain(&self) {
         self.tokens.run_pending_tasks().await;
         self.unknown.run_pending_tasks().await;
         self.ended.run_pending_tasks().await;
+        self.epochs.run_pending_tasks().await;
     }
 
     pub(super) fn len(&self) -> u64 {
         self.tokens.entry_count()
     }
+}
+
+/// Remembers what has ended for as long as anything can be left of it.
+fn newest<K, V>(settings: &Settings) -> Moka<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Moka::builder()
+        .max_capacity(MAX_ENDED)
+        // The newest must stay: the policy of the others would turn it away from a full cache.
+        .eviction_policy(EvictionPolicy::lru())
+        .time_to_live(settings.longest())
+        .build()
 }
 
 fn weigh(entry: &Entry) -> u32 {

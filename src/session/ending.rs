@@ -2,14 +2,19 @@
 //! and again until it does (R5).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::EndReason;
 use super::live::Entry;
+use super::record::{Epoch, SubjectTag};
 use super::sessions::{AuthError, Sessions};
 use super::store::StoreError;
 use super::token::Sid;
 use crate::identity::Subject;
 use crate::telemetry::{AuditEvent, SessionEvent, StoreOp};
+
+/// Longer than a login may be under way.
+const LONGEST_LOGIN: Duration = Duration::from_hours(24);
 
 /// Ended sessions that the store may not know of yet.
 const MAX_OWED: usize = 100_000;
@@ -61,38 +66,76 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends every session of a subject and tells how many there were.
+    /// Ends every session of a subject at once, and every login of it that is under way. Tells how many there were.
+    ///
+    /// A new epoch ends them, on every node and whatever else happens at the same time. They are taken out of the store
+    /// after that; where it does not let us, they are ended all the same, and the sweep finds them.
     pub async fn end_all_of(
         &self,
         subject: &Subject,
         reason: EndReason,
     ) -> Result<usize, StoreError> {
-        const PAGE: usize = 100;
         // What is in use here ends at once, whatever the store does next.
         for sid in self.registry.sids_of(subject) {
             self.cache.note_ended(sid).await;
             self.registry.end(sid, reason);
         }
-        let mut ended = 0;
+        let mut over = Vec::new();
         for tag in self.subject_tags(subject) {
-            loop {
-                let page = self.store.list_by_subject(tag, None, PAGE);
-                let page = self.within(StoreOp::List, page).await?;
-                let mut failure = None;
-                for row in &page {
-                    match self.end(row.sid, reason).await {
-                        Ok(()) => ended += 1,
-                        Err(error) => failure = Some(error),
-                    }
-                }
-                match failure {
-                    Some(error) => return Err(error),
-                    None if page.len() < PAGE => break,
-                    None => {}
-                }
+            over.push((tag, self.begin_epoch(tag, reason).await?));
+        }
+        let mut ended = 0;
+        for (tag, epoch) in over {
+            let taken_out = self.take_out_before(tag, epoch, reason, &mut ended).await;
+            if let Err(error) = taken_out {
+                tracing::warn!(%error, "sessions that have ended are left in the store");
             }
         }
         Ok(ended)
+    }
+
+    async fn begin_epoch(&self, tag: SubjectTag, reason: EndReason) -> Result<Epoch, StoreError> {
+        let now = self.clock.now();
+        // A login that began before may be stored now, and lives for its full time in the eyes of who forgets the epoch.
+        let until = now.after(self.settings.longest()).after(LONGEST_LOGIN);
+        let begun = self.store.begin_epoch(tag, now, until);
+        let epoch = self.within(StoreOp::Epoch, begun).await?;
+        self.cache.note_epoch(tag, epoch).await;
+        self.registry.end_before(tag, epoch, reason);
+        Ok(epoch)
+    }
+
+    async fn take_out_before(
+        &self,
+        tag: SubjectTag,
+        epoch: Epoch,
+        reason: EndReason,
+        ended: &mut usize,
+    ) -> Result<(), StoreError> {
+        const PAGE: usize = 100;
+        let mut after = None;
+        loop {
+            let page = self.store.list_by_subject(tag, after, PAGE);
+            let page = self.within(StoreOp::List, page).await?;
+            let mut failure = None;
+            for row in page.iter().filter(|row| row.epoch < epoch) {
+                *ended += 1;
+                if failure.is_some() {
+                    // Nobody is to wait for each of them in turn.
+                    self.cache.note_ended(row.sid).await;
+                    self.owed.lock().add(row.sid, reason);
+                } else {
+                    failure = self.end(row.sid, reason).await.err();
+                }
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.sid),
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Tells the store which sessions have ended. One failure says that it still takes nothing.

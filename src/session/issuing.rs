@@ -11,9 +11,9 @@ use super::binding::Origin;
 use super::crowd::{Begun, OnLimit, Room, begins};
 use super::limits::{Limits, limits_of};
 use super::live::Private;
-use super::record::{SessionRow, TokenRow};
+use super::record::{Epoch, SessionRow, TokenRow};
 use super::sessions::{Listing, Sessions, pack};
-use super::store::StoreError;
+use super::store::{Creation, StoreError};
 use super::token::{Sid, Token};
 use super::{CookieName, EndReason};
 use crate::clock::Timestamp;
@@ -36,6 +36,8 @@ pub struct Login {
     pub remember: bool,
     /// The session that ends once this login has one of its own: it takes up no room.
     pub replaces: Option<Sid>,
+    /// What [`Sessions::epoch_of`] said before the proof was looked at.
+    pub epoch: Epoch,
 }
 
 /// A session that has just begun, or begun anew.
@@ -51,6 +53,9 @@ pub struct Issued {
 pub enum LoginError {
     #[error("the user has {max} sessions, which is all that is allowed")]
     Full { max: usize },
+    /// All sessions of the user were ended meanwhile: whatever the reason, it is one to look at the proof again.
+    #[error("all sessions of the user were ended since the login began")]
+    Overtaken,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -66,19 +71,30 @@ impl Default for Doors {
 }
 
 impl Sessions {
+    /// Asked before anything is proved: what ends all of the user's sessions from then on ends the login's, too.
+    pub async fn epoch_of(&self, subject: &Subject) -> Result<Epoch, StoreError> {
+        match self.subject_tags(subject).first() {
+            Some(tag) => {
+                let epoch = self.store.epoch(*tag);
+                self.within(StoreOp::Epoch, epoch).await
+            }
+            None => Ok(Epoch::default()),
+        }
+    }
+
     /// Begins a session under a new token. It is stored durably before this returns (R6).
     pub async fn issue(&self, login: Login) -> Result<Issued, LoginError> {
         if self.settings.per_user.max == 0 {
-            return Ok(self.begin(&login, self.clock.now()).await?);
+            return self.begin(&login, self.clock.now()).await;
         }
         let (rule, subject) = (self.settings.per_user, login.identity.subject.clone());
         let _door = self.door(&subject).await?;
-        let live = self.sessions_of(&subject, login.replaces).await?;
+        let live = self.sessions_of(&login).await?;
         if rule.before(&live) == Room::None {
             return Err(self.full(&login));
         }
         let issued = self.begin(&login, begins(&live, self.clock.now())).await?;
-        let room = match self.sessions_of(&subject, login.replaces).await {
+        let room = match self.sessions_of(&login).await {
             Ok(live) => rule.after(&live),
             Err(error) => {
                 // Nobody has been told of it, and nobody knows whether it may stand.
@@ -114,7 +130,7 @@ impl Sessions {
         name.set_cookie(&token.encode(), left)
     }
 
-    async fn begin(&self, login: &Login, now: Timestamp) -> Result<Issued, StoreError> {
+    async fn begin(&self, login: &Login, now: Timestamp) -> Result<Issued, LoginError> {
         let token = Token::generate();
         let (sid, key) = (Sid::generate(now), Zeroizing::new(random::<32>()));
         let remembered = login.remember && self.settings.remember_me.is_some();
@@ -125,6 +141,7 @@ impl Sessions {
         let session = SessionRow {
             sid,
             subject: self.subject_tags(&listing.subject).first().copied(),
+            epoch: login.epoch,
             created: now,
             last_seen: now,
             idle_millis: millis(idle),
@@ -142,13 +159,17 @@ impl Sessions {
             successor: None,
         };
         let created = self.store.create(session, row);
-        if let Err(error) = self.within(StoreOp::Create, created).await {
-            if error == StoreError::Timeout {
-                // It may be stored all the same, and would take up room without anybody who holds its token.
-                self.cache.note_ended(sid).await;
-                self.owed.lock().add(sid, EndReason::Withdrawn);
+        match self.within(StoreOp::Create, created).await {
+            Ok(Creation::Done) => {}
+            Ok(Creation::Overtaken) => return Err(LoginError::Overtaken),
+            Err(error) => {
+                if error == StoreError::Timeout {
+                    // It may be stored all the same, and would take up room without anybody who holds its token.
+                    self.cache.note_ended(sid).await;
+                    self.owed.lock().add(sid, EndReason::Withdrawn);
+                }
+                return Err(error.into());
             }
-            return Err(error);
         }
         self.metrics.session(SessionEvent::Issued);
         let cookie = self.cookie_until(&token, remembered.then_some(expires));
@@ -164,20 +185,18 @@ impl Sessions {
         opened.map_err(|_| StoreError::Busy)
     }
 
-    /// The sessions of a subject that live, but for one that is about to end.
-    async fn sessions_of(
-        &self,
-        subject: &Subject,
-        without: Option<Sid>,
-    ) -> Result<Vec<Begun>, StoreError> {
+    /// The sessions of a login's user that live, but for one that is about to end.
+    async fn sessions_of(&self, login: &Login) -> Result<Vec<Begun>, StoreError> {
         const PAGE: usize = 100;
         let (now, mut live) = (self.clock.now(), Vec::new());
-        for tag in self.subject_tags(subject) {
+        for tag in self.subject_tags(&login.identity.subject) {
             let mut after = None;
             loop {
                 let page = self.store.list_by_subject(tag, after, PAGE);
                 let page = self.within(StoreOp::List, page).await?;
-                let counts = |row: &&SessionRow| Some(row.sid) != without && self.lives(row, now);
+                let counts = |row: &&SessionRow| {
+                    Some(row.sid) != login.replaces && self.lives(row, login.epoch, now)
+                };
                 live.extend(page.iter().filter(counts).map(|row| Begun {
                     created: row.created,
                     sid: row.sid,
@@ -192,11 +211,11 @@ impl Sessions {
     }
 
     /// What has ended and was not swept yet does not count, nor what ended here and waits to be removed.
-    fn lives(&self, row: &SessionRow, now: Timestamp) -> bool {
+    fn lives(&self, row: &SessionRow, epoch: Epoch, now: Timestamp) -> bool {
         let seen = self.registry.last_seen(row.sid).unwrap_or(row.last_seen);
         let idle = Duration::from_millis(row.idle_millis);
         let ends = row.last_seen.max(seen).after(idle).min(row.expires);
-        now < ends && !self.cache.is_ended(&row.sid)
+        row.epoch >= epoch && now < ends && !self.cache.is_ended(&row.sid)
     }
 
     fn full(&self, login: &Login) -> LoginError {

@@ -14,7 +14,7 @@ use super::EndReason;
 use super::binding::Origin;
 use super::lifecycle::Clocking;
 use super::loading::Refresh;
-use super::record::SessionRow;
+use super::record::{Epoch, SessionRow, SubjectTag};
 use super::registry::Registry;
 use super::token::{Sid, TokenHash};
 use crate::clock::Timestamp;
@@ -39,6 +39,7 @@ pub struct Private {
 pub(super) struct Live {
     pub(super) sid: Sid,
     pub(super) subject: Option<Subject>,
+    began: Option<(SubjectTag, Epoch)>,
     expires: AtomicU64,
     idle_timeout: Duration,
     last_seen: AtomicU64,
@@ -61,6 +62,7 @@ impl Live {
                 .identity
                 .as_ref()
                 .map(|identity| identity.subject.clone()),
+            began: row.subject.map(|subject| (subject, row.epoch)),
             expires: AtomicU64::new(row.expires.as_millis()),
             idle_timeout: Duration::from_millis(row.idle_millis),
             last_seen: AtomicU64::new(row.last_seen.as_millis()),
@@ -99,6 +101,12 @@ impl Live {
         if first.is_ok() {
             self.ended.notify_waiters();
         }
+    }
+
+    /// Whether it began under an earlier epoch of this subject.
+    pub(super) fn began_before(&self, subject: SubjectTag, epoch: Epoch) -> bool {
+        self.began
+            .is_some_and(|(whose, began)| whose == subject && began < epoch)
     }
 
     pub(super) fn is_over(&self) -> bool {

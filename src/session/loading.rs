@@ -14,6 +14,7 @@ use super::record::Stored;
 use super::sessions::{AuthError, Sessions};
 use super::store::StoreError;
 use super::token::Token;
+use crate::clock::TICK;
 use crate::secret::open_with_key;
 use crate::telemetry::{CacheLookup, SessionEvent, StoreOp};
 
@@ -54,7 +55,9 @@ impl Sessions {
             return Freshness::Fresh;
         }
         let age = self.clock.now().since(entry.read.at);
-        if age >= self.settings.cache_ttl || entry.read.era != self.cache.era() {
+        // The clock may be a tick behind.
+        let believed = self.settings.cache_ttl.saturating_sub(TICK);
+        if age >= believed || entry.read.era != self.cache.era() {
             Freshness::Stale
         } else if age >= self.settings.cache_ttl / 2 && !entry.asked.load(Ordering::Relaxed) {
             Freshness::Ageing
@@ -152,7 +155,7 @@ impl Sessions {
         };
         let live = self.registry.adopt(&stored.session, &private);
         // Looked at after the session was adopted: an end before that left this mark, a later one finds the session.
-        if self.cache.is_ended(&sid) {
+        if self.cache.is_ended(&sid) || self.cache.is_overtaken(&stored.session).await {
             live.end(EndReason::Logout);
             return Err(AuthError::Ended);
         }

@@ -33,7 +33,9 @@ pub use lifecycle::{
 };
 pub use limits::{GroupLimits, Limits, limits_of};
 pub use live::{LiveSession, Private};
-pub use record::{RowError, SessionRow, Stored, SubjectTag, Successor, TokenRow, decode, encode};
+pub use record::{
+    Epoch, RowError, SessionRow, Stored, SubjectTag, Successor, TokenRow, decode, encode,
+};
 pub use sessions::{AuthError, Listing, Parts, Presence, Sessions, Touches};
 pub use sight::{ListPage, Listed, State, Wanted};
 pub use token::{Sid, Token, TokenHash};

@@ -72,8 +72,8 @@ impl Sessions {
         };
         match op {
             StoreOp::Load => self.note_reading(failure.filter(|_| fails)),
-            // Long work: what fails there may be its length.
-            StoreOp::List | StoreOp::Sweep => {}
+            // Reading or a change; and long work, where what fails may be its length.
+            StoreOp::Epoch | StoreOp::List | StoreOp::Sweep => {}
             StoreOp::Confirm
             | StoreOp::Create
             | StoreOp::Remove

@@ -7,11 +7,35 @@ use super::token::{Sid, TokenHash};
 use crate::clock::Timestamp;
 
 /// The version that this program writes; others are not read (their sessions log in again).
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A keyed tag of a subject: finds a user's sessions without naming the user.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct SubjectTag(pub [u8; 32]);
+
+/// Which of a subject's sessions live: those that began under the newest. Zero where they were never all ended at once.
+///
+/// A new one is about the time at which it began, so that it is also newer than those that a store has forgotten.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The one that begins at `now`.
+    #[must_use]
+    pub fn next(self, now: Timestamp) -> Self {
+        Self(self.0.saturating_add(1).max(now.as_millis()))
+    }
+}
 
 /// One session. `version` counts changes of `listing` and `private`, for compare-and-swap.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -19,6 +43,8 @@ pub struct SessionRow {
     pub sid: Sid,
     /// `None` for a visitor who has not logged in.
     pub subject: Option<SubjectTag>,
+    /// The subject's when the login began.
+    pub epoch: Epoch,
     pub created: Timestamp,
     pub last_seen: Timestamp,
     /// Milliseconds without activity after which the session is over.
@@ -119,6 +145,14 @@ mod tests {
     #[test]
     fn a_row_reads_back() {
         assert_eq!(decode::<TokenRow>(&encode(&row())), Ok(row()));
+    }
+
+    #[test]
+    fn an_epoch_is_newer_than_the_one_before_whatever_the_clock_says() {
+        for (before, now, next) in [(0, 0, 1), (0, 50, 50), (50, 50, 51), (50, 7, 51)] {
+            let (epoch, now) = (Epoch::from_number(before), Timestamp::from_millis(now));
+            assert_eq!(epoch.next(now).number(), next, "{before} {now:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::EndReason;
 use super::ends::Ends;
 use super::live::{Live, Private};
-use super::record::SessionRow;
+use super::record::{Epoch, SessionRow, SubjectTag};
 use super::token::Sid;
 use crate::clock::Timestamp;
 use crate::identity::Subject;
@@ -77,6 +77,15 @@ impl Registry {
         held.filter(|live| live.place().is_some()).collect()
     }
 
+    /// Ends every session of a subject that began under an earlier epoch, for all who hold it.
+    pub(super) fn end_before(&self, subject: SubjectTag, epoch: Epoch, reason: EndReason) {
+        for live in self.all_held() {
+            if live.began_before(subject, epoch) {
+                live.end(reason);
+            }
+        }
+    }
+
     /// One of a session's tokens has been replaced.
     pub(super) fn note_replaced(&self, sid: Sid) {
         if let Some(live) = self.held(sid) {
@@ -86,8 +95,7 @@ impl Registry {
 
     /// The sessions of a subject that somebody holds.
     pub(super) fn sids_of(&self, subject: &Subject) -> Vec<Sid> {
-        let all: Vec<_> = self.sessions.lock().values().cloned().collect();
-        let held = all.iter().filter_map(Weak::upgrade);
+        let held = self.all_held().into_iter();
         let theirs = held.filter(|live| live.subject.as_ref() == Some(subject));
         theirs.map(|live| live.sid).collect()
     }
@@ -112,6 +120,12 @@ impl Registry {
         {
             sessions.remove(&sid);
         }
+    }
+
+    /// For use outside the lock, as below.
+    fn all_held(&self) -> Vec<Arc<Live>> {
+        let all: Vec<_> = self.sessions.lock().values().cloned().collect();
+        all.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// For use outside the lock: dropping the last holder comes back to [`Registry::forget`].

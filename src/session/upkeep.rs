@@ -102,6 +102,11 @@ impl Sessions {
                     self.cache.note_ended(sid).await;
                     self.registry.end(sid, EndReason::Elsewhere);
                 }
+                Ok(Invalidation::EndedBefore(subject, epoch)) => {
+                    self.cache.note_epoch(subject, epoch).await;
+                    self.registry
+                        .end_before(subject, epoch, EndReason::Elsewhere);
+                }
                 Ok(Invalidation::Interrupted) | Err(RecvError::Lagged(_)) => {
                     self.cache.distrust_all();
                     self.doubt_awaited();

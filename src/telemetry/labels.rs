@@ -69,6 +69,7 @@ labels! {
     StoreOp {
         Confirm = "confirm",
         Create = "create",
+        Epoch = "epoch",
         List = "list",
         Load = "load",
         Remove = "remove",

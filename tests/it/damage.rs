@@ -10,7 +10,7 @@ use std::time::Duration;
 use doorward::clock::Timestamp;
 use doorward::secret::random;
 use doorward::session::store::{Embedded, SessionStore, StoreError};
-use doorward::session::{SessionRow, Sid, SubjectTag, TokenHash, TokenRow};
+use doorward::session::{Epoch, SessionRow, Sid, SubjectTag, TokenHash, TokenRow};
 use tempfile::TempDir;
 
 use crate::support::{PASSWORD, Process, Reply, proxy, upstream};
@@ -120,6 +120,7 @@ fn fresh() -> (SessionRow, TokenRow) {
     let session = SessionRow {
         sid,
         subject: Some(SubjectTag([1; 32])),
+        epoch: Epoch::default(),
         created: START,
         last_seen: START,
         idle_millis: 60_000,

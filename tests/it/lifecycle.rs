@@ -9,7 +9,8 @@ use doorward::identity::{Identity, Subject};
 use doorward::secret::{Keyring, Secret};
 use doorward::session::store::Memory;
 use doorward::session::{
-    AuthError, Login, LoginError, OnLimit, Parts, PerUser, Presence, Sessions, Settings, Token,
+    AuthError, Epoch, Login, LoginError, OnLimit, Parts, PerUser, Presence, Sessions, Settings,
+    Token,
 };
 use doorward::telemetry::{Audit, LineWriter, Metrics};
 use http::Method;
@@ -1021,5 +1022,6 @@ fn login(user: &str) -> Login {
         user_agent: None,
         remember: false,
         replaces: None,
+        epoch: Epoch::default(),
     }
 }

@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use doorward::clock::{Clock, Timestamp};
+use doorward::clock::{Clock, TICK, Timestamp};
 use doorward::identity::{Identity, Subject};
 use doorward::secret::{Keyring, Secret};
-use doorward::session::store::{Invalidation, Memory, Rotation, SessionStore, StoreError, Update};
+use doorward::session::store::{
+    Creation, Invalidation, Memory, Rotation, SessionStore, StoreError, Update,
+};
 use doorward::session::{
-    AuthError, EndReason, Issued, LiveSession, Login, OnLimit, Parts, PerUser, Presence,
-    SessionRow, Sessions, Settings, Sid, Stored, SubjectTag, Successor, Token, TokenHash, TokenRow,
-    Touches,
+    AuthError, EndReason, Epoch, Issued, LiveSession, Login, LoginError, OnLimit, Parts, PerUser,
+    Presence, SessionRow, Sessions, Settings, Sid, Stored, SubjectTag, Successor, Token, TokenHash,
+    TokenRow, Touches,
 };
 use doorward::telemetry::{Audit, LineWriter, Metrics, Sink};
 use parking_lot::Mutex;
@@ -24,6 +26,8 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+/// A session of a shared store is believed for so long and no longer. Clocks tick: what is a tick before `cache_ttl` may be at it.
+const BELIEVED: Duration = Duration::from_millis(5_000 - 1).saturating_sub(TICK);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -210,15 +214,128 @@ async fn a_removed_users_sessions_end_here_though_the_store_cannot_list_them() {
 
 #[tokio::test(start_paused = true)]
 async fn one_session_that_cannot_be_removed_keeps_no_other_from_ending() {
-    let node = Node::new();
-    let tokens = [node.log_in("alice").await, node.log_in("alice").await];
-    node.store.set("remove", Trouble::Fails);
-    let subject = login("alice").identity.subject;
-    let end = node.sessions.end_all_of(&subject, EndReason::UserChanged);
-    assert_eq!(end.await, Err(unavailable()));
-    for token in &tokens {
-        assert_eq!(node.open(token).await.unwrap_err(), AuthError::Ended);
+    for trouble in [Trouble::Fails, Trouble::Freezes] {
+        let mut node = Node::new();
+        let mut tokens = Vec::new();
+        for _ in 0..20 {
+            tokens.push(node.log_in("alice").await);
+        }
+        node.store.set("remove", trouble);
+        let (subject, begun) = (login("alice").identity.subject, Instant::now());
+        let end = node.sessions.end_all_of(&subject, EndReason::UserChanged);
+        assert_eq!(end.await, Ok(20), "they have ended, and stay so");
+        assert!(begun.elapsed() <= 2 * SECOND, "{:?}", begun.elapsed());
+        let other = Node::over(node.store.clone());
+        for token in &tokens {
+            assert!(node.open(token).await.is_err());
+            assert_eq!(other.open(token).await.unwrap_err(), AuthError::Unknown);
+        }
+        assert_eq!(node.store.rows().await, 20);
+        node.store.all(Trouble::None);
+        node.run_upkeep();
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(node.store.rows().await, 0);
+        assert_eq!(node.audit().len(), 20);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_not_cached_by_a_load_that_was_under_way_when_all_of_its_user_ended() {
+    let node = Node::new();
+    let token = node.log_in("alice").await;
+    node.store.set("load", Trouble::Waits);
+    // Nothing but the epoch tells: the session stays in the store, and is not known by name.
+    node.store.set("list", Trouble::Fails);
+    let mut opening = node.open_many(&token, 1);
+    node.store.waiting(1).await;
+    let subject = login("alice").identity.subject;
+    let end = node.sessions.end_all_of(&subject, EndReason::Revoked);
+    end.await.unwrap();
+    node.store.gate.add_permits(1);
+    let opened = opening.join_next().await.unwrap().unwrap();
+    assert_eq!(opened.unwrap_err(), AuthError::Ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_was_under_way_when_all_sessions_of_its_user_ended_is_none() {
+    let node = Node::new();
+    let other = Node::over(node.store.clone());
+    let subject = login("alice").identity.subject;
+    let epoch = node.sessions.epoch_of(&subject).await.unwrap();
+    let end = other.sessions.end_all_of(&subject, EndReason::UserChanged);
+    assert_eq!(end.await, Ok(0));
+    let late = Login {
+        epoch,
+        ..login("alice")
+    };
+    let refused = node.sessions.issue(late).await.unwrap_err();
+    assert_eq!(refused, LoginError::Overtaken);
+    assert_eq!(node.store.rows().await, 0);
+    let epoch = node.sessions.epoch_of(&subject).await.unwrap();
+    let again = Login {
+        epoch,
+        ..login("alice")
+    };
+    let issued = node.sessions.issue(again).await.unwrap();
+    node.open(&token_of(&issued.cookie)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_login_outlives_the_end_of_those_before_it() {
+    let node = Node::new();
+    let before = node.log_in("alice").await;
+    node.store.set("remove", Trouble::Waits);
+    let (sessions, subject) = (node.sessions.clone(), login("alice").identity.subject);
+    let end = {
+        let subject = subject.clone();
+        tokio::spawn(async move { sessions.end_all_of(&subject, EndReason::Revoked).await })
+    };
+    node.store.waiting(1).await;
+    let epoch = node.sessions.epoch_of(&subject).await.unwrap();
+    let next = Login {
+        epoch,
+        ..login("alice")
+    };
+    let after = token_of(&node.sessions.issue(next).await.unwrap().cookie);
+    node.store.gate.add_permits(1);
+    assert_eq!(end.await.unwrap(), Ok(1));
+    assert!(node.open(&before).await.is_err());
+    node.open(&after).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_the_store_is_as_old_as_the_question() {
+    let node = Node::new();
+    node.store.is_shared.store(true, Ordering::SeqCst);
+    let other = Node::over(node.store.clone());
+    let token = node.log_in("alice").await;
+    node.store.set("load", Trouble::Waits);
+    let mut opening = node.open_many(&token, 1);
+    node.store.waiting(1).await;
+    let sid = other.store.inner.list(None, 1).await.unwrap()[0].sid;
+    other.sessions.end(sid, EndReason::Logout).await.unwrap();
+    // The answer, from before the end, is on its way for two seconds.
+    node.clock.advance(2 * SECOND);
+    node.store.gate.add_permits(1);
+    opening.join_next().await.unwrap().unwrap().unwrap();
+    node.store.all(Trouble::None);
+    node.clock.advance(3 * SECOND);
+    assert_eq!(node.open(&token).await.unwrap_err(), AuthError::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_no_longer_knows_ends_for_all_who_hold_it() {
+    let node = Node::new();
+    node.store.is_shared.store(true, Ordering::SeqCst);
+    let other = Node::over(node.store.clone());
+    let token = node.log_in("alice").await;
+    let session = node.open(&token).await.unwrap();
+    let ended = tokio::spawn(session.ended());
+    let end = other.sessions.end(session.sid(), EndReason::Logout);
+    end.await.unwrap();
+    node.clock.advance(5 * SECOND);
+    assert_eq!(node.open(&token).await.unwrap_err(), AuthError::Unknown);
+    ended.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,7 +467,8 @@ async fn an_end_on_another_node_is_known_here_within_five_seconds_though_nobody_
     let session = node.open(&token).await.unwrap();
     let end = other.sessions.end(session.sid(), EndReason::Logout);
     end.await.unwrap();
-    node.clock.advance(Duration::from_millis(4_999));
+    // Clocks tick: what is one before the limit may be at it.
+    node.clock.advance(BELIEVED);
     node.open(&token).await.unwrap();
     node.clock.advance(Duration::from_millis(1));
     assert!(!node.sessions.still_good(&session, ACTIVE));
@@ -395,7 +513,7 @@ async fn without_a_grace_nobody_goes_on_unconfirmed() {
     let token = node.log_in("alice").await;
     node.open(&token).await.unwrap();
     node.store.all(Trouble::Fails);
-    node.clock.advance(Duration::from_millis(4_999));
+    node.clock.advance(BELIEVED);
     node.open(&token).await.unwrap();
     node.clock.advance(Duration::from_millis(1));
     let refused = node.open(&token).await.unwrap_err();
@@ -730,6 +848,7 @@ fn login(user: &str) -> Login {
         user_agent: None,
         remember: false,
         replaces: None,
+        epoch: Epoch::default(),
     }
 }
 
@@ -836,7 +955,7 @@ impl Troubled {
 
 #[async_trait]
 impl SessionStore for Troubled {
-    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<(), StoreError> {
+    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<Creation, StoreError> {
         self.meet("create", self.inner.create(session, token)).await
     }
 
@@ -868,6 +987,20 @@ impl SessionStore for Troubled {
 
     async fn remove(&self, sid: Sid) -> Result<bool, StoreError> {
         self.meet("remove", self.inner.remove(sid)).await
+    }
+
+    async fn epoch(&self, subject: SubjectTag) -> Result<Epoch, StoreError> {
+        self.meet("epoch", self.inner.epoch(subject)).await
+    }
+
+    async fn begin_epoch(
+        &self,
+        subject: SubjectTag,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Epoch, StoreError> {
+        let begun = self.inner.begin_epoch(subject, now, until);
+        self.meet("begin_epoch", begun).await
     }
 
     async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError> {

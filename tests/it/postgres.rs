@@ -12,7 +12,7 @@ use doorward::session::store::{
     Invalidation, Postgres, PostgresServer, PostgresSettings, PostgresTls, SessionStore,
     StoreError, Update,
 };
-use doorward::session::{SessionRow, Sid, SubjectTag, TokenHash, TokenRow};
+use doorward::session::{Epoch, SessionRow, Sid, SubjectTag, TokenHash, TokenRow};
 use http::StatusCode;
 use sqlx::{Row, query, query_scalar};
 use tempfile::TempDir;
@@ -33,6 +33,7 @@ async fn created(store: &Postgres) -> (SessionRow, TokenRow) {
     let session = SessionRow {
         sid: Sid::generate(START),
         subject: Some(SubjectTag([7; 32])),
+        epoch: Epoch::default(),
         created: START,
         last_seen: START,
         idle_millis: 60_000,
@@ -84,7 +85,13 @@ async fn an_end_on_one_node_is_told_to_the_other_within_a_second() {
     assert_eq!(one.sweep(START.after(60 * SECOND), 10).await, Ok(1));
     assert_eq!(next(&mut news).await, Invalidation::Ended(swept.sid));
 
-    created(&one).await;
+    let (all, token) = created(&one).await;
+    let (tag, until) = (all.subject.unwrap(), START.after(3600 * SECOND));
+    let epoch = one.begin_epoch(tag, START, until).await.unwrap();
+    let told = timeout(SECOND, news.recv()).await.unwrap();
+    assert_eq!(told, Ok(Invalidation::EndedBefore(tag, epoch)));
+    assert_eq!(one.load(token.hash).await, Ok(None));
+
     database.execute("TRUNCATE doorward.sessions CASCADE").await;
     assert_eq!(next(&mut news).await, Invalidation::Interrupted);
 }

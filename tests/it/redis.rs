@@ -9,7 +9,7 @@ use doorward::session::store::{
     Invalidation, Redis, RedisServers, RedisSettings, RedisTls, Rotation, SessionStore, StoreError,
     Update,
 };
-use doorward::session::{SessionRow, Sid, SubjectTag, Successor, TokenHash, TokenRow};
+use doorward::session::{Epoch, SessionRow, Sid, SubjectTag, Successor, TokenHash, TokenRow};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::{Instant, timeout};
 
@@ -31,6 +31,7 @@ fn session() -> (SessionRow, TokenRow) {
     let session = SessionRow {
         sid,
         subject: Some(SubjectTag([7; 32])),
+        epoch: Epoch::default(),
         created: now,
         last_seen: now,
         idle_millis: 30 * 60 * 1000,
@@ -128,6 +129,34 @@ async fn an_end_on_one_node_is_heard_on_the_other_at_once() {
 #[tokio::test]
 async fn an_end_is_heard_in_a_cluster_too() {
     an_end_is_heard(redis_cluster().await).await;
+}
+
+async fn an_epoch_is_heard(settings: RedisSettings) {
+    let (here, there) = (Redis::open(&settings), Redis::open(&settings));
+    let mut own = here.invalidations().unwrap();
+    let mut heard = there.invalidations().unwrap();
+    hears(&mut heard, &here).await;
+    let (session, token) = created(&here).await;
+    let (tag, until) = (
+        session.subject.unwrap(),
+        now().after(Duration::from_hours(12)),
+    );
+    let epoch = here.begin_epoch(tag, now(), until).await.unwrap();
+    let told = Invalidation::EndedBefore(tag, epoch);
+    assert_eq!(news(&mut heard).await, told);
+    assert_eq!(there.load(token.hash).await, Ok(None));
+    assert_eq!(there.epoch(tag).await, Ok(epoch));
+    assert!(own.try_recv().is_err(), "nobody hears of his own");
+}
+
+#[tokio::test]
+async fn an_end_of_all_sessions_of_a_user_is_heard_on_the_other_node_at_once() {
+    an_epoch_is_heard(redis().await).await;
+}
+
+#[tokio::test]
+async fn an_end_of_all_sessions_of_a_user_is_heard_in_a_cluster_too() {
+    an_epoch_is_heard(redis_cluster().await).await;
 }
 
 #[tokio::test]
@@ -412,7 +441,7 @@ async fn a_wrong_password_is_told_without_it() {
 
 /// What the README says that a user needs.
 const RIGHTS: &str = "resetkeys ~doorward:* resetchannels &doorward:* -@all +@connection +del +eval +evalsha +exists +get \
-    +hdel +hget +hincrby +hkeys +hmget +hset +hsetnx +pexpireat +pttl +publish +setnx +subscribe +time +unlink +zadd \
+    +hdel +hget +hincrby +hkeys +hmget +hset +hsetnx +pexpireat +pttl +publish +set +setnx +subscribe +time +unlink +zadd \
     +zrangebylex +zrangebyscore +zrem";
 
 #[tokio::test]
@@ -465,6 +494,9 @@ async fn a_user_of_its_own_needs_no_more_than_the_readme_says() {
     let tag = session.subject.unwrap();
     assert_eq!(store.list_by_subject(tag, None, 10).await.unwrap().len(), 1);
     store.probe().await.unwrap();
+    let until = now().after(Duration::from_hours(12));
+    let epoch = store.begin_epoch(tag, now(), until).await.unwrap();
+    assert_eq!(store.epoch(tag).await, Ok(epoch));
     let late = now().after(Duration::from_hours(24));
     assert_eq!(store.sweep(late, 10).await, Ok(1));
 

@@ -10,8 +10,8 @@ use doorward::secret::random;
 use doorward::session::store::Postgres;
 #[cfg(feature = "redis")]
 use doorward::session::store::Redis;
-use doorward::session::store::{Embedded, Memory, Rotation, SessionStore, Update};
-use doorward::session::{SessionRow, Sid, SubjectTag, Successor, TokenHash, TokenRow};
+use doorward::session::store::{Creation, Embedded, Memory, Rotation, SessionStore, Update};
+use doorward::session::{Epoch, SessionRow, Sid, SubjectTag, Successor, TokenHash, TokenRow};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -29,6 +29,7 @@ fn session(subject: Option<u8>) -> SessionRow {
     SessionRow {
         sid: Sid::generate(START),
         subject: subject.map(|byte| SubjectTag([byte; 32])),
+        epoch: Epoch::default(),
         created: START,
         last_seen: START,
         idle_millis: 30 * 60 * 1000,
@@ -61,7 +62,8 @@ fn successor(next: &TokenRow) -> Successor {
 async fn created(store: &Store, subject: Option<u8>) -> (SessionRow, TokenRow) {
     let session = session(subject);
     let token = token(session.sid, None);
-    store.create(session.clone(), token.clone()).await.unwrap();
+    let created = store.create(session.clone(), token.clone()).await;
+    assert_eq!(created, Ok(Creation::Done));
     (session, token)
 }
 
@@ -160,6 +162,12 @@ macro_rules! contract {
                 a_removal_leaves_others_alone
                 a_removed_session_is_not_revived
                 a_removal_wins_every_race
+                an_epoch_ends_all_sessions_of_its_subject_and_of_nobody_else
+                an_epoch_is_newer_than_the_one_before
+                an_epoch_ends_a_login_that_began_before_it
+                an_epoch_ends_every_login_that_races_with_it
+                what_an_epoch_has_ended_is_not_revived
+                an_epoch_is_remembered_for_its_time
                 a_list_is_in_order_and_within_its_limit
                 paging_through_a_thousand_sessions_misses_none_and_repeats_none
                 paging_through_a_subject_misses_none_and_repeats_none
@@ -593,6 +601,115 @@ async fn a_removal_wins_every_race(store: Store) {
         assert_no_trace(&store, sid, 1, &hashes).await;
     }
     assert_eq!(store.sweep(Timestamp::MAX, 100).await, Ok(0));
+}
+
+async fn epoch_of(store: &Store, subject: u8) -> Epoch {
+    store.epoch(SubjectTag([subject; 32])).await.unwrap()
+}
+
+async fn begun_epoch(store: &Store, subject: u8, now: Timestamp) -> Epoch {
+    let (subject, until) = (SubjectTag([subject; 32]), now.after(ABSOLUTE));
+    store.begin_epoch(subject, now, until).await.unwrap()
+}
+
+async fn an_epoch_ends_all_sessions_of_its_subject_and_of_nobody_else(store: Store) {
+    assert_eq!(epoch_of(&store, 1).await, Epoch::default());
+    let (_, first) = created(&store, Some(1)).await;
+    let next = rotated(&store, &first).await;
+    let (_, second) = created(&store, Some(1)).await;
+    let (_, other) = created(&store, Some(2)).await;
+    let (_, stranger) = created(&store, None).await;
+    let epoch = begun_epoch(&store, 1, at(5)).await;
+    assert_eq!(epoch_of(&store, 1).await, epoch);
+    assert_eq!(epoch_of(&store, 2).await, Epoch::default());
+    for ended in [first.hash, next.hash, second.hash] {
+        assert_eq!(store.load(ended).await, Ok(None));
+    }
+    for lives in [other.hash, stranger.hash] {
+        assert!(store.load(lives).await.unwrap().is_some());
+    }
+}
+
+async fn an_epoch_is_newer_than_the_one_before(store: Store) {
+    let mut before = Epoch::default();
+    // The same moment twice, and a clock that went back.
+    for secs in [5, 5, 6, 1] {
+        let epoch = begun_epoch(&store, 1, at(secs)).await;
+        assert_eq!(epoch, before.next(at(secs)));
+        before = epoch;
+    }
+}
+
+async fn an_epoch_ends_a_login_that_began_before_it(store: Store) {
+    let late = session(Some(1));
+    let epoch = begun_epoch(&store, 1, at(5)).await;
+    let first = token(late.sid, None);
+    let created = store.create(late.clone(), first.clone()).await;
+    assert_eq!(created, Ok(Creation::Overtaken));
+    assert_no_trace(&store, late.sid, 1, &[first.hash]).await;
+    let again = SessionRow {
+        epoch,
+        ..session(Some(1))
+    };
+    let first = token(again.sid, None);
+    let created = store.create(again.clone(), first.clone()).await;
+    assert_eq!(created, Ok(Creation::Done));
+    assert_eq!(stored_session(&store, first.hash).await, again);
+}
+
+async fn an_epoch_ends_every_login_that_races_with_it(store: Store) {
+    let mut logins = JoinSet::new();
+    for number in 0..40 {
+        let store = Arc::clone(&store);
+        logins.spawn(async move {
+            if number == 20 {
+                begun_epoch(&store, 1, at(5)).await;
+                return None;
+            }
+            let session = session(Some(1));
+            let token = token(session.sid, None);
+            store.create(session, token.clone()).await.unwrap();
+            Some(token.hash)
+        });
+    }
+    for hash in logins.join_all().await.into_iter().flatten() {
+        assert_eq!(store.load(hash).await, Ok(None));
+    }
+}
+
+async fn what_an_epoch_has_ended_is_not_revived(store: Store) {
+    let (session, token) = created(&store, Some(1)).await;
+    let epoch = begun_epoch(&store, 1, at(5)).await;
+    let next = self::token(session.sid, Some(token.hash));
+    store.touch(vec![(session.sid, at(60))]).await.unwrap();
+    let wanted = SessionRow {
+        epoch,
+        ..session.clone()
+    };
+    store.update(wanted).await.unwrap();
+    let rotation = store.rotate(token.hash, next.clone(), successor(&next));
+    rotation.await.unwrap();
+    store.confirm(next.hash, at(61)).await.unwrap();
+    for hash in [token.hash, next.hash] {
+        assert_eq!(store.load(hash).await, Ok(None));
+    }
+    // Until it is taken out, it is in lists, so that somebody can.
+    assert_eq!(listed_of(&store, 1).await, [session.sid]);
+    assert_eq!(store.remove(session.sid).await, Ok(true));
+    assert_no_trace(&store, session.sid, 1, &[token.hash, next.hash]).await;
+}
+
+async fn an_epoch_is_remembered_for_its_time(store: Store) {
+    let late = session(Some(1));
+    let epoch = begun_epoch(&store, 1, START).await;
+    let earlier = store.begin_epoch(SubjectTag([2; 32]), START, at(10));
+    earlier.await.unwrap();
+    let last = START.after(ABSOLUTE - Duration::from_millis(1));
+    assert_eq!(store.sweep(last, 10).await, Ok(0));
+    assert_eq!(epoch_of(&store, 1).await, epoch);
+    let first = token(late.sid, None);
+    let created = store.create(late, first).await;
+    assert_eq!(created, Ok(Creation::Overtaken));
 }
 
 async fn a_list_is_in_order_and_within_its_limit(store: Store) {

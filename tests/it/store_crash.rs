@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use doorward::clock::Timestamp;
 use doorward::secret::random;
-use doorward::session::store::{Embedded, Rotation, SessionStore, StoreError, Update};
-use doorward::session::{SessionRow, Sid, SubjectTag, Successor, TokenHash, TokenRow};
+use doorward::session::store::{Creation, Embedded, Rotation, SessionStore, StoreError, Update};
+use doorward::session::{Epoch, SessionRow, Sid, SubjectTag, Successor, TokenHash, TokenRow};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -101,7 +101,7 @@ async fn full_disk_child() {
         let (mut session, token) = fresh();
         session.private = vec![0; 50_000];
         match store.create(session, token.clone()).await {
-            Ok(()) => kept.push(token.hash),
+            Ok(_) => kept.push(token.hash),
             Err(error) => break error,
         }
         assert!(kept.len() < 1000, "the file grew without end");
@@ -123,7 +123,8 @@ async fn full_disk_child() {
     assert!(lifted.success());
     assert_eq!(store.probe().await, Ok(()));
     let (session, token) = fresh();
-    assert_eq!(store.create(session, token.clone()).await, Ok(()));
+    let created = store.create(session, token.clone()).await;
+    assert_eq!(created, Ok(Creation::Done));
     kept.push(token.hash);
     drop(store);
     let store = Embedded::open(Path::new(&path)).unwrap();
@@ -219,6 +220,7 @@ async fn live(store: &Embedded) {
 
 fn fresh() -> (SessionRow, TokenRow) {
     let session = SessionRow {
+        epoch: Epoch::default(),
         sid: Sid::generate(START),
         subject: Some(SUBJECT),
         created: START,

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use super::transition;
-use super::{Invalidation, Rotation, SessionStore, StoreError, Update};
+use super::{Creation, Invalidation, Rotation, SessionStore, StoreError, Update};
 use crate::clock::Timestamp;
-use crate::session::record::{SessionRow, Stored, SubjectTag, Successor, TokenRow};
+use crate::session::record::{Epoch, SessionRow, Stored, SubjectTag, Successor, TokenRow};
 use crate::session::token::{Sid, TokenHash};
 
 /// The store that keeps nothing.
@@ -28,7 +28,7 @@ impl Memory {
 
 #[async_trait]
 impl SessionStore for Memory {
-    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<(), StoreError> {
+    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<Creation, StoreError> {
         self.maps.lock().create(session, token)
     }
 
@@ -66,6 +66,22 @@ impl SessionStore for Memory {
         Ok(self.maps.lock().remove(sid))
     }
 
+    async fn epoch(&self, subject: SubjectTag) -> Result<Epoch, StoreError> {
+        Ok(self.maps.lock().epoch(Some(subject)))
+    }
+
+    async fn begin_epoch(
+        &self,
+        subject: SubjectTag,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Epoch, StoreError> {
+        let mut maps = self.maps.lock();
+        let (epoch, kept) = maps.epochs.entry(subject).or_default();
+        (*epoch, *kept) = (epoch.next(now), until.max(*kept));
+        Ok(*epoch)
+    }
+
     async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let maps = self.maps.lock();
@@ -93,6 +109,7 @@ impl SessionStore for Memory {
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let mut maps = self.maps.lock();
+        maps.epochs.retain(|_, (_, until)| *until > now);
         let due = maps.expiry.range(..=(now, LAST)).take(limit);
         let ended: Vec<Sid> = due.map(|(_, sid)| *sid).collect();
         Ok(ended.into_iter().filter(|sid| maps.remove(*sid)).count())
@@ -118,13 +135,18 @@ struct Maps {
     tokens_of: HashMap<Sid, Vec<TokenHash>>,
     subjects: BTreeSet<(SubjectTag, Sid)>,
     expiry: BTreeSet<(Timestamp, Sid)>,
+    /// With the moment until which each is remembered.
+    epochs: HashMap<SubjectTag, (Epoch, Timestamp)>,
 }
 
 impl Maps {
-    fn create(&mut self, session: SessionRow, token: TokenRow) -> Result<(), StoreError> {
+    fn create(&mut self, session: SessionRow, token: TokenRow) -> Result<Creation, StoreError> {
         let known =
             self.sessions.contains_key(&session.sid) || self.tokens.contains_key(&token.hash);
         transition::new_session(known, &session, &token)?;
+        if session.epoch < self.epoch(session.subject) {
+            return Ok(Creation::Overtaken);
+        }
         if let Some(subject) = session.subject {
             self.subjects.insert((subject, session.sid));
         }
@@ -132,13 +154,18 @@ impl Maps {
         self.tokens.insert(token.hash, token);
         self.expiry.insert((session.ends(), session.sid));
         self.sessions.insert(session.sid, session);
-        Ok(())
+        Ok(Creation::Done)
+    }
+
+    fn epoch(&self, subject: Option<SubjectTag>) -> Epoch {
+        let known = subject.and_then(|subject| self.epochs.get(&subject));
+        known.map_or_else(Epoch::default, |(epoch, _)| *epoch)
     }
 
     fn load(&self, hash: &TokenHash) -> Option<Stored> {
         let token = self.tokens.get(hash)?.clone();
         let session = self.sessions.get(&token.sid)?.clone();
-        Some(Stored { token, session })
+        (session.epoch >= self.epoch(session.subject)).then_some(Stored { token, session })
     }
 
     fn update(&mut self, wanted: SessionRow) -> Update {

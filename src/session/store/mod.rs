@@ -1,8 +1,8 @@
 //! Where sessions live: one trait, passed by one contract suite (`tests/it/store_contract.rs`).
 //!
 //! What a store may forget: a touch (the session ends a little early). What it may never forget once it has
-//! answered: `create`, `update`, `rotate`, `confirm`, `remove`. What it may never do: bring back what was removed.
-//! `update`, `touch`, `rotate` and `confirm` never create.
+//! answered: `create`, `update`, `rotate`, `confirm`, `remove`, `begin_epoch`. What it may never do: bring back what was
+//! removed, or load what an epoch has overtaken. `update`, `touch`, `rotate` and `confirm` never create.
 
 mod checked;
 mod embedded;
@@ -25,16 +25,17 @@ use std::fmt;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use super::record::{SessionRow, Stored, SubjectTag, Successor, TokenRow};
+use super::record::{Epoch, SessionRow, Stored, SubjectTag, Successor, TokenRow};
 use super::token::{Sid, TokenHash};
 use crate::clock::Timestamp;
 
 #[async_trait]
 pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
-    /// Keeps a new session and its first token, both or neither.
-    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<(), StoreError>;
+    /// Keeps a new session and its first token, both or neither. Neither where its subject's epoch is a newer one by now.
+    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<Creation, StoreError>;
 
-    /// The token with this hash and its session. `None` where either is unknown; expiry is the caller's to judge.
+    /// The token with this hash and its session. `None` where either is unknown, and where the session began under an
+    /// epoch that is over; expiry is the caller's to judge.
     async fn load(&self, hash: TokenHash) -> Result<Option<Stored>, StoreError>;
 
     /// Replaces `listing`, `private` and `expires` where the stored version is still `session.version`; the
@@ -60,6 +61,19 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// Ends a session: it, all its tokens and every index entry are gone. `false` where there was none.
     async fn remove(&self, sid: Sid) -> Result<bool, StoreError>;
 
+    /// The epoch of a subject, for a login that is about to begin.
+    async fn epoch(&self, subject: SubjectTag) -> Result<Epoch, StoreError>;
+
+    /// Ends all sessions of a subject at once, those that are on their way included: from the answer on, none is loaded
+    /// or created that began under an earlier epoch than the one returned, which is [`Epoch::next`]. They are in lists
+    /// until they are removed. The epoch is remembered until `until` at least, and told to every other node.
+    async fn begin_epoch(
+        &self,
+        subject: SubjectTag,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Epoch, StoreError>;
+
     /// Sessions in the order of their sid, after `after`, at most `limit`.
     async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError>;
 
@@ -71,7 +85,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<SessionRow>, StoreError>;
 
-    /// Removes at most `limit` sessions that have ended by `now` ([`SessionRow::ends`]) and tells how many.
+    /// Removes at most `limit` sessions that have ended by `now` ([`SessionRow::ends`]) and tells how many. Epochs whose
+    /// time is over may go, too.
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// Whether anybody else may change what this store holds without [`SessionStore::invalidations`] being sure to say
@@ -85,6 +100,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
 
     /// A cheap round trip, for the readiness check.
     async fn probe(&self) -> Result<(), StoreError>;
+}
+
+/// How [`SessionStore::create`] went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Creation {
+    Done,
+    /// All sessions of the subject were ended since the login began, and this one with them.
+    Overtaken,
 }
 
 /// How [`SessionStore::update`] went.
@@ -112,6 +135,8 @@ pub enum Rotation {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Invalidation {
     Ended(Sid),
+    /// All sessions of a subject that began under an earlier epoch.
+    EndedBefore(SubjectTag, Epoch),
     /// Messages may have been lost: nothing that was cached before this can be trusted.
     Interrupted,
 }

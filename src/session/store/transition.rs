@@ -25,6 +25,7 @@ pub(super) fn updated(stored: &SessionRow, wanted: SessionRow) -> Option<Session
     (stored.version == wanted.version).then(|| SessionRow {
         sid: stored.sid,
         subject: stored.subject,
+        epoch: stored.epoch,
         created: stored.created,
         last_seen: stored.last_seen.max(wanted.last_seen),
         idle_millis: stored.idle_millis,

@@ -16,7 +16,7 @@ use redb::{
 };
 
 use super::StoreError;
-use super::tables::{META, create_tables};
+use super::tables::{Definition, EPOCHS_UNTIL, META, create_tables};
 
 /// Pages kept in memory, in bytes.
 const CACHE_SIZE: usize = 64 * 1024 * 1024;
@@ -225,12 +225,19 @@ fn check_format(database: &Database) -> Result<(), Fault> {
         writing.commit()?;
         return Ok(());
     }
-    if !names.iter().any(|name| name == META.name()) {
+    let holds = |table: Definition| names.iter().any(|name| name == table.name());
+    if !holds(META) {
         return Err(StoreError::Damaged("this is not a session file".to_owned()).into());
     }
     let found = reading.open_table(META)?.get(FORMAT_KEY)?;
     match found.and_then(|value| value.value().try_into().ok()).map(u32::from_be_bytes) {
-        Some(FORMAT) => Ok(()),
+        Some(FORMAT) if holds(EPOCHS_UNTIL) => Ok(()),
+        // From before there were epochs: nothing else is different.
+        Some(FORMAT) => {
+            let writing = database.begin_write()?;
+            create_tables(&writing)?;
+            Ok(writing.commit()?)
+        }
         Some(newer) if newer > FORMAT => Err(StoreError::Unavailable(format!(
             "the file has format {newer}, this program reads up to {FORMAT}: use the newer program that wrote it"
         ))

@@ -21,9 +21,9 @@ use self::file::DataFile;
 use self::reader::Reader;
 use self::snapshot::{Page, Snapshot};
 use self::writer::{Keep, Writer};
-use super::{Invalidation, Rotation, SessionStore, StoreError, Update};
+use super::{Creation, Invalidation, Rotation, SessionStore, StoreError, Update};
 use crate::clock::Timestamp;
-use crate::session::record::{SessionRow, Stored, SubjectTag, Successor, TokenRow};
+use crate::session::record::{Epoch, SessionRow, Stored, SubjectTag, Successor, TokenRow};
 use crate::session::token::{Sid, TokenHash};
 
 /// How many sessions one read of a list looks at, so that others get their turn.
@@ -96,7 +96,7 @@ impl Embedded {
 
 #[async_trait]
 impl SessionStore for Embedded {
-    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<(), StoreError> {
+    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<Creation, StoreError> {
         let writer = &self.threads()?.writer;
         writer
             .run(Keep::Durably, move |tables| tables.create(session, &token))
@@ -149,6 +149,27 @@ impl SessionStore for Embedded {
         let writer = &self.threads()?.writer;
         writer
             .run(Keep::Durably, move |tables| tables.remove(sid))
+            .await
+    }
+
+    async fn epoch(&self, subject: SubjectTag) -> Result<Epoch, StoreError> {
+        let reader = &self.threads()?.reader;
+        reader
+            .run(move |snapshot| snapshot.epoch(Some(subject)))
+            .await
+    }
+
+    async fn begin_epoch(
+        &self,
+        subject: SubjectTag,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Epoch, StoreError> {
+        let writer = &self.threads()?.writer;
+        writer
+            .run(Keep::Durably, move |tables| {
+                tables.begin_epoch(subject, now, until)
+            })
             .await
     }
 

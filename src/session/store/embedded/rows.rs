@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::session::record::{SessionRow, SubjectTag};
+use crate::session::record::{Epoch, SessionRow, SubjectTag};
 pub(super) use crate::session::store::checked::{open, seal};
 use crate::session::token::{Sid, TokenHash};
 
@@ -12,6 +12,24 @@ use crate::session::token::{Sid, TokenHash};
 pub(super) struct Filed {
     pub(super) due: Timestamp,
     pub(super) session: SessionRow,
+}
+
+/// A subject's epoch, and until when it is remembered.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(super) struct Begun {
+    pub(super) epoch: Epoch,
+    pub(super) until: Timestamp,
+}
+
+/// Key in the table of epochs by the end of their time.
+pub(super) fn epoch_until(until: Timestamp, subject: SubjectTag) -> [u8; 40] {
+    joined(&until.as_millis().to_be_bytes(), &subject.0)
+}
+
+/// The subject that such a key names.
+pub(super) fn subject_of_epoch(key: &[u8]) -> Option<SubjectTag> {
+    let (_, subject) = key.split_at_checked(8)?;
+    subject_in(subject)
 }
 
 /// Key in the table of a session's tokens.
@@ -81,6 +99,7 @@ mod tests {
             session: SessionRow {
                 sid: Sid::from_bytes([1; 16]),
                 subject: Some(SubjectTag([2; 32])),
+                epoch: Epoch::from_number(1),
                 created: Timestamp::from_millis(3),
                 last_seen: Timestamp::from_millis(4),
                 idle_millis: 5,
@@ -129,6 +148,9 @@ mod tests {
             Some(sid)
         );
         assert_eq!(session_in(sid.as_bytes()), Some(sid));
+        let subject = SubjectTag([3; 32]);
+        assert!(epoch_until(early, subject) < epoch_until(late, SubjectTag([0; 32])));
+        assert_eq!(subject_of_epoch(&epoch_until(late, subject)), Some(subject));
         assert_eq!(due_in(b"short"), None);
         assert_eq!(token_in(b"short"), None);
         assert_eq!(session_of_subject(&[1; 50]), None);

@@ -6,9 +6,9 @@ use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase};
 
 use super::StoreError;
 use super::file::Fault;
-use super::rows::{self, Filed};
-use super::tables::{Definition, META, SESSIONS, SUBJECTS, TOKENS};
-use crate::session::record::{SessionRow, Stored, SubjectTag, TokenRow};
+use super::rows::{self, Begun, Filed};
+use super::tables::{Definition, EPOCHS, META, SESSIONS, SUBJECTS, TOKENS};
+use crate::session::record::{Epoch, SessionRow, Stored, SubjectTag, TokenRow};
 use crate::session::token::{Sid, TokenHash};
 
 type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -40,8 +40,22 @@ impl Snapshot {
             return Ok(None);
         };
         let token: TokenRow = rows::open(key, value.value())?;
-        let session = read(&self.table(SESSIONS)?, token.sid)?;
-        Ok(session.map(|session| Stored { token, session }))
+        let Some(session) = read(&self.table(SESSIONS)?, token.sid)? else {
+            return Ok(None);
+        };
+        let lives = session.epoch >= self.epoch(session.subject)?;
+        Ok(lives.then_some(Stored { token, session }))
+    }
+
+    pub(super) fn epoch(&self, subject: Option<SubjectTag>) -> Result<Epoch, Fault> {
+        let Some(SubjectTag(key)) = subject else {
+            return Ok(Epoch::default());
+        };
+        let value = self.table(EPOCHS)?.get(key.as_slice())?;
+        let begun: Option<Begun> = value
+            .map(|value| rows::open(&key, value.value()))
+            .transpose()?;
+        Ok(begun.unwrap_or_default().epoch)
     }
 
     /// Looks at no more than `limit` sessions after `after`.

@@ -6,10 +6,10 @@
 use redb::{ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
 use super::file::Fault;
-use super::rows::{self, Filed};
+use super::rows::{self, Begun, Filed};
 use crate::clock::Timestamp;
-use crate::session::record::{SessionRow, SubjectTag, Successor, TokenRow};
-use crate::session::store::{Rotation, Update, transition};
+use crate::session::record::{Epoch, SessionRow, SubjectTag, Successor, TokenRow};
+use crate::session::store::{Creation, Rotation, Update, transition};
 use crate::session::token::{Sid, TokenHash};
 
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -26,6 +26,11 @@ pub(super) const TOKENS_OF: Definition = TableDefinition::new("tokens_of");
 pub(super) const SUBJECTS: Definition = TableDefinition::new("subjects");
 /// end, sid → subject. A touch leaves the entry where it stands; the sweep moves it when its time has come.
 pub(super) const EXPIRY: Definition = TableDefinition::new("expiry");
+
+/// subject → [`Begun`].
+pub(super) const EPOCHS: Definition = TableDefinition::new("epochs");
+/// end of its time, subject → nothing.
+pub(super) const EPOCHS_UNTIL: Definition = TableDefinition::new("epochs_until");
 
 /// How many due entries one sweeping change looks at, so that others get their turn.
 const SWEEP_STEP: usize = 512;
@@ -50,6 +55,8 @@ pub(super) struct Tables<'txn> {
     tokens_of: Open<'txn>,
     subjects: Open<'txn>,
     expiry: Open<'txn>,
+    epochs: Open<'txn>,
+    epochs_until: Open<'txn>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -60,14 +67,25 @@ impl<'txn> Tables<'txn> {
             tokens_of: transaction.open_table(TOKENS_OF)?,
             subjects: transaction.open_table(SUBJECTS)?,
             expiry: transaction.open_table(EXPIRY)?,
+            epochs: transaction.open_table(EPOCHS)?,
+            epochs_until: transaction.open_table(EPOCHS_UNTIL)?,
         })
     }
 
-    pub(super) fn create(&mut self, session: SessionRow, token: &TokenRow) -> Result<(), Fault> {
+    pub(super) fn create(
+        &mut self,
+        session: SessionRow,
+        token: &TokenRow,
+    ) -> Result<Creation, Fault> {
         let sid = session.sid;
         let known = self.sessions.get(sid.as_bytes().as_slice())?.is_some()
             || self.tokens.get(token.hash.as_bytes().as_slice())?.is_some();
         transition::new_session(known, &session, token)?;
+        if let Some(subject) = session.subject
+            && session.epoch < self.begun(subject)?.epoch
+        {
+            return Ok(Creation::Overtaken);
+        }
         if let Some(subject) = session.subject {
             let key = rows::of_subject(subject, sid);
             self.subjects.insert(key.as_slice(), [].as_slice())?;
@@ -75,7 +93,39 @@ impl<'txn> Tables<'txn> {
         let due = session.ends();
         self.file_expiry(due, &session)?;
         self.put_token(token)?;
-        self.put_session(&Filed { due, session })
+        self.put_session(&Filed { due, session })?;
+        Ok(Creation::Done)
+    }
+
+    pub(super) fn begin_epoch(
+        &mut self,
+        subject: SubjectTag,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Epoch, Fault> {
+        let key = subject.0.as_slice();
+        let before = match self.begun(subject) {
+            Ok(before) => before,
+            Err(Fault::Refused(error)) => {
+                // Whichever it was, a new one is newer: it is about the time of day.
+                tracing::warn!(%error, "the epoch of a subject could not be read");
+                Begun::default()
+            }
+            Err(fault) => return Err(fault),
+        };
+        let begun = Begun {
+            epoch: before.epoch.next(now),
+            until: until.max(before.until),
+        };
+        self.epochs_until
+            .remove(rows::epoch_until(before.until, subject).as_slice())?;
+        self.epochs_until.insert(
+            rows::epoch_until(begun.until, subject).as_slice(),
+            [].as_slice(),
+        )?;
+        self.epochs
+            .insert(key, rows::seal(key, &begun).as_slice())?;
+        Ok(begun.epoch)
     }
 
     pub(super) fn update(&mut self, wanted: SessionRow) -> Result<Update, Fault> {
@@ -181,6 +231,7 @@ impl<'txn> Tables<'txn> {
 
     /// Looks at the entries that are due by `now`, a bounded number of them, and removes at most `limit` sessions.
     pub(super) fn sweep(&mut self, now: Timestamp, limit: usize) -> Result<Swept, Fault> {
+        self.forget_epochs(now)?;
         let entries = self.due(now)?;
         let mut swept = Swept {
             removed: 0,
@@ -212,6 +263,28 @@ impl<'txn> Tables<'txn> {
             swept.removed += 1;
         }
         Ok(swept)
+    }
+
+    fn forget_epochs(&mut self, now: Timestamp) -> Result<(), Fault> {
+        let last = rows::epoch_until(now, SubjectTag([0xff; 32]));
+        let mut over = Vec::new();
+        for entry in self
+            .epochs_until
+            .range::<&[u8]>(..=last.as_slice())?
+            .take(SWEEP_STEP)
+        {
+            over.push(entry?.0.value().to_vec());
+        }
+        for key in over {
+            self.epochs_until.remove(key.as_slice())?;
+            // One that could not be read has left its entry here, and the one after it has an entry of its own.
+            if let Some(subject) = rows::subject_of_epoch(&key)
+                && self.begun(subject).is_ok_and(|begun| begun.until <= now)
+            {
+                self.epochs.remove(subject.0.as_slice())?;
+            }
+        }
+        Ok(())
     }
 
     fn due(&self, now: Timestamp) -> Result<Vec<(Timestamp, Sid, Option<SubjectTag>)>, Fault> {
@@ -289,6 +362,13 @@ impl<'txn> Tables<'txn> {
         Ok(value
             .map(|value| rows::open(key, value.value()))
             .transpose()?)
+    }
+
+    fn begun(&self, subject: SubjectTag) -> Result<Begun, Fault> {
+        let key = subject.0.as_slice();
+        let value = self.epochs.get(key)?;
+        let begun = value.map(|value| rows::open(key, value.value()));
+        Ok(begun.transpose()?.unwrap_or_default())
     }
 
     fn put_session(&mut self, filed: &Filed) -> Result<(), Fault> {

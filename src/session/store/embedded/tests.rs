@@ -9,7 +9,9 @@ use redb::{ReadableDatabase, ReadableTable};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::tables::{Definition, EXPIRY, META, SESSIONS, SUBJECTS, TOKENS, TOKENS_OF};
+use super::tables::{
+    Definition, EPOCHS, EPOCHS_UNTIL, EXPIRY, META, SESSIONS, SUBJECTS, TOKENS, TOKENS_OF,
+};
 use super::*;
 use crate::secret::random;
 
@@ -51,7 +53,15 @@ impl Place {
     fn entries(&self) -> usize {
         let database = redb::Database::open(self.path()).unwrap();
         let reading = database.begin_read().unwrap();
-        let tables = [SESSIONS, TOKENS, TOKENS_OF, SUBJECTS, EXPIRY];
+        let tables = [
+            SESSIONS,
+            TOKENS,
+            TOKENS_OF,
+            SUBJECTS,
+            EXPIRY,
+            EPOCHS,
+            EPOCHS_UNTIL,
+        ];
         let count = |table| reading.open_table(table).unwrap().iter().unwrap().count();
         tables.into_iter().map(count).sum()
     }
@@ -70,6 +80,7 @@ fn session() -> SessionRow {
     SessionRow {
         sid: Sid::generate(START),
         subject: Some(SUBJECT),
+        epoch: Epoch::default(),
         created: START,
         last_seen: START,
         idle_millis: 60_000,
@@ -345,6 +356,51 @@ async fn removal_and_sweep_leave_no_entry_in_any_table() {
 }
 
 #[tokio::test]
+async fn an_epoch_survives_and_is_forgotten_when_its_time_is_over() {
+    let place = Place::new();
+    let store = place.open();
+    let stored = created(&store).await;
+    store.begin_epoch(SUBJECT, START, later(100)).await.unwrap();
+    let epoch = store
+        .begin_epoch(SUBJECT, later(1), later(200))
+        .await
+        .unwrap();
+    store.remove(stored.session.sid).await.unwrap();
+    drop(store);
+    let store = place.open();
+    for secs in [100, 199] {
+        store.sweep(later(secs), 10).await.unwrap();
+        assert_eq!(store.epoch(SUBJECT).await, Ok(epoch));
+    }
+    store.sweep(later(200), 10).await.unwrap();
+    assert_eq!(store.epoch(SUBJECT).await, Ok(Epoch::default()));
+    drop(store);
+    assert_eq!(place.entries(), 0);
+}
+
+#[tokio::test]
+async fn under_a_damaged_epoch_nobody_gets_in_until_a_new_one_begins() {
+    let place = Place::new();
+    let store = place.open();
+    let stored = created(&store).await;
+    let begun = store.begin_epoch(SUBJECT, START, later(100)).await.unwrap();
+    drop(store);
+    place.overwrite(EPOCHS, &SUBJECT.0, b"garbage");
+
+    let store = place.open();
+    let loaded = store.load(stored.token.hash).await;
+    assert!(matches!(loaded, Err(StoreError::Damaged(_))), "{loaded:?}");
+    assert!(created_or_error(&store).await.is_err());
+    let epoch = store.begin_epoch(SUBJECT, later(1), later(200)).await;
+    let epoch = epoch.unwrap();
+    assert!(epoch > begun);
+    assert_eq!(store.load(stored.token.hash).await, Ok(None));
+    // The time of the one that was lost is over.
+    store.sweep(later(100), 10).await.unwrap();
+    assert_eq!(store.epoch(SUBJECT).await, Ok(epoch));
+}
+
+#[tokio::test]
 async fn a_damaged_token_is_an_error_to_load_and_rotate() {
     let place = Place::new();
     let store = place.open();
@@ -511,7 +567,7 @@ async fn a_file_with_damage_anywhere_is_never_misread() {
 async fn created_or_error(store: &Embedded) -> Result<(), StoreError> {
     let session = session();
     let token = token(session.sid, None);
-    store.create(session, token).await
+    store.create(session, token).await.map(drop)
 }
 
 #[test]

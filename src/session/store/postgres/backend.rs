@@ -18,8 +18,8 @@ use super::link::{Link, State, keep};
 use super::settings::{Server, Settings, Tls};
 use super::statements::{self, Part};
 use crate::clock::Timestamp;
-use crate::session::record::{SessionRow, Stored, SubjectTag, Successor, TokenRow};
-use crate::session::store::{Invalidation, Rotation, SessionStore, StoreError, Update};
+use crate::session::record::{Epoch, SessionRow, Stored, SubjectTag, Successor, TokenRow};
+use crate::session::store::{Creation, Invalidation, Rotation, SessionStore, StoreError, Update};
 use crate::session::token::{Sid, TokenHash};
 
 /// Operations that may be under way or wait for a connection.
@@ -157,7 +157,7 @@ impl Link {
 
 #[async_trait]
 impl SessionStore for Postgres {
-    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<(), StoreError> {
+    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<Creation, StoreError> {
         self.run(move |db| Box::pin(statements::create(db, session, token)))
             .await
     }
@@ -201,6 +201,21 @@ impl SessionStore for Postgres {
             .await
     }
 
+    async fn epoch(&self, subject: SubjectTag) -> Result<Epoch, StoreError> {
+        self.run(move |db| Box::pin(statements::epoch(db, subject)))
+            .await
+    }
+
+    async fn begin_epoch(
+        &self,
+        subject: SubjectTag,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Epoch, StoreError> {
+        self.run(move |db| Box::pin(statements::begin_epoch(db, subject, (now, until))))
+            .await
+    }
+
     async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError> {
         let subject = None;
         self.paged(Part {
@@ -227,6 +242,8 @@ impl SessionStore for Postgres {
     }
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.run(move |db| Box::pin(statements::sweep_epochs(db, now)))
+            .await?;
         let mut removed = 0;
         while removed < limit {
             let step = PAGE.min(limit - removed);

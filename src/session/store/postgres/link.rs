@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use sqlx::postgres::{
     PgConnectOptions, PgConnection, PgListener, PgNotification, PgPool, PgPoolOptions,
 };
@@ -15,6 +17,7 @@ use uuid::Uuid;
 use super::fault::{Fault, is_absence};
 use super::schema;
 use crate::secret::random;
+use crate::session::record::{Epoch, SubjectTag};
 use crate::session::store::{Invalidation, StoreError};
 use crate::session::token::Sid;
 
@@ -22,6 +25,9 @@ use crate::session::token::Sid;
 const CHANNEL: &str = "doorward_ended";
 /// The name of every session, for which no list is sent.
 const ALL: &str = "all";
+
+/// What news of an epoch begin with.
+const EPOCH: &str = "epoch ";
 
 /// How long after a failure the next attempt follows: twice as long each time, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -175,8 +181,19 @@ impl Link {
             self.tell(Invalidation::Interrupted);
         } else if let Some(sid) = Sid::parse(text) {
             self.tell(Invalidation::Ended(sid));
+        } else if let Some(epoch) = text.strip_prefix(EPOCH) {
+            let news = epoch_in(epoch).map(|(tag, epoch)| Invalidation::EndedBefore(tag, epoch));
+            // What cannot be understood may have been an end.
+            self.tell(news.unwrap_or(Invalidation::Interrupted));
         }
     }
+}
+
+/// A subject in base64 and the number of its epoch, as the trigger writes them.
+fn epoch_in(text: &str) -> Option<(SubjectTag, Epoch)> {
+    let (tag, number) = text.split_once(' ')?;
+    let tag = STANDARD.decode(tag).ok()?.try_into().ok()?;
+    Some((SubjectTag(tag), Epoch::from_number(number.parse().ok()?)))
 }
 
 /// Word of this node to itself, by the way that news of an end takes.
@@ -217,4 +234,27 @@ async fn listener(options: &PgConnectOptions, limit: Duration) -> Result<PgListe
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_of_an_epoch_are_read_whole_or_not_at_all() {
+        let tag = STANDARD.encode([7; 32]);
+        let read = epoch_in(&format!("{tag} 1800"));
+        assert_eq!(read, Some((SubjectTag([7; 32]), Epoch::from_number(1800))));
+        let (long, short) = (STANDARD.encode([7; 33]), STANDARD.encode([7; 31]));
+        for text in [
+            "",
+            &tag,
+            &format!("{tag} "),
+            &format!("{tag} -1"),
+            &format!("{long} 1"),
+            &format!("{short} 1"),
+        ] {
+            assert_eq!(epoch_in(text), None, "{text}");
+        }
+    }
 }

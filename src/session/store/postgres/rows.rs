@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::fault::Fault;
 use crate::clock::Timestamp;
-use crate::session::record::{SessionRow, Stored, SubjectTag, Successor, TokenRow};
+use crate::session::record::{Epoch, SessionRow, Stored, SubjectTag, Successor, TokenRow};
 use crate::session::store::StoreError;
 use crate::session::token::{Sid, TokenHash};
 
@@ -30,11 +30,12 @@ pub(super) fn uuid(sid: Sid) -> Uuid {
     Uuid::from_bytes(*sid.as_bytes())
 }
 
-/// The columns `sid, subject, created, last_seen, idle_millis, expires, version, listing, private`, the first of a row.
+/// The columns `sid, subject, created, last_seen, idle_millis, expires, version, listing, private, epoch`, the first of a row.
 pub(super) fn session(row: &PgRow) -> Result<SessionRow, Fault> {
     Ok(SessionRow {
         sid: sid(row)?,
         subject: bytes(row, 1)?.map(SubjectTag),
+        epoch: epoch(row.try_get(9)?)?,
         created: Timestamp::from_millis(count(row.try_get(2)?)?),
         last_seen: Timestamp::from_millis(count(row.try_get(3)?)?),
         idle_millis: count(row.try_get(4)?)?,
@@ -49,14 +50,14 @@ pub(super) fn session(row: &PgRow) -> Result<SessionRow, Fault> {
 pub(super) fn stored(row: &PgRow) -> Result<Stored, Fault> {
     let session = session(row)?;
     let token = TokenRow {
-        hash: bytes(row, 9)?
+        hash: bytes(row, 10)?
             .map(TokenHash::from_bytes)
             .ok_or_else(damaged)?,
         sid: session.sid,
-        issued: Timestamp::from_millis(count(row.try_get(10)?)?),
-        session_key: row.try_get(11)?,
-        predecessor: bytes(row, 12)?.map(TokenHash::from_bytes),
-        successor: successor(row, 13)?,
+        issued: Timestamp::from_millis(count(row.try_get(11)?)?),
+        session_key: row.try_get(12)?,
+        predecessor: bytes(row, 13)?.map(TokenHash::from_bytes),
+        successor: successor(row, 14)?,
     };
     Ok(Stored { token, session })
 }
@@ -77,6 +78,10 @@ pub(super) fn successor(row: &PgRow, first: usize) -> Result<Option<Successor>, 
 pub(super) fn sid(row: &PgRow) -> Result<Sid, Fault> {
     let sid: Uuid = row.try_get(0)?;
     Ok(Sid::from_bytes(sid.into_bytes()))
+}
+
+pub(super) fn epoch(number: i64) -> Result<Epoch, Fault> {
+    count(number).map(Epoch::from_number)
 }
 
 pub(super) fn count(value: i64) -> Result<u64, Fault> {

@@ -10,25 +10,29 @@ use uuid::Uuid;
 use super::fault::Fault;
 use super::rows;
 use crate::clock::Timestamp;
-use crate::session::record::{SessionRow, Stored, SubjectTag, Successor, TokenRow};
-use crate::session::store::{Rotation, StoreError, Update, transition};
+use crate::session::record::{Epoch, SessionRow, Stored, SubjectTag, Successor, TokenRow};
+use crate::session::store::{Creation, Rotation, StoreError, Update, transition};
 use crate::session::token::{Sid, TokenHash};
 
+/// An epoch that begins at the same time may not be seen here; it is when the session is loaded.
 const CREATE: &str = "
     WITH session AS (
         INSERT INTO doorward.sessions
-            (sid, subject, created, last_seen, idle_millis, expires, due, version, listing, private)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            (sid, subject, created, last_seen, idle_millis, expires, due, version, listing, private, epoch)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $18
+        WHERE NOT EXISTS (SELECT FROM doorward.epochs e WHERE e.subject = $2 AND e.epoch > $18)
+        RETURNING sid
     )
     INSERT INTO doorward.tokens
         (hash, sid, issued, session_key, predecessor, successor, successor_sealed, successor_seen)
-    VALUES ($11, $1, $12, $13, $14, $15, $16, $17)";
+    SELECT $11, sid, $12, $13, $14, $15, $16, $17 FROM session";
 
 const LOAD: &str = "
     SELECT s.sid, s.subject, s.created, s.last_seen, s.idle_millis, s.expires, s.version, s.listing, s.private,
-        t.hash, t.issued, t.session_key, t.predecessor, t.successor, t.successor_sealed, t.successor_seen
+        s.epoch, t.hash, t.issued, t.session_key, t.predecessor, t.successor, t.successor_sealed, t.successor_seen
     FROM doorward.tokens t JOIN doorward.sessions s USING (sid)
-    WHERE t.hash = $1";
+    WHERE t.hash = $1
+        AND NOT EXISTS (SELECT FROM doorward.epochs e WHERE e.subject = s.subject AND e.epoch > s.epoch)";
 
 const UPDATE: &str = "
     UPDATE doorward.sessions
@@ -82,16 +86,22 @@ const CONFIRM: &str = "
 const REMOVE: &str = "DELETE FROM doorward.sessions WHERE sid = $1";
 
 const LIST: &str = "
-    SELECT sid, subject, created, last_seen, idle_millis, expires, version, listing, private
+    SELECT sid, subject, created, last_seen, idle_millis, expires, version, listing, private, epoch
     FROM doorward.sessions
     WHERE sid >= $1
     ORDER BY sid LIMIT $2";
 
 const LIST_BY_SUBJECT: &str = "
-    SELECT sid, subject, created, last_seen, idle_millis, expires, version, listing, private
+    SELECT sid, subject, created, last_seen, idle_millis, expires, version, listing, private, epoch
     FROM doorward.sessions
     WHERE subject = $3 AND sid >= $1
     ORDER BY sid LIMIT $2";
+
+/// As [`Epoch::next`] has it.
+const BEGIN_EPOCH: &str = "
+    INSERT INTO doorward.epochs AS e (subject, epoch, until) VALUES ($1, greatest(1, $2), $3)
+    ON CONFLICT (subject) DO UPDATE SET epoch = greatest(e.epoch + 1, $2), until = greatest(e.until, $3)
+    RETURNING epoch";
 
 /// What another node is at is passed over: it sweeps it, or has just heard of it.
 const SWEEP: &str = "
@@ -135,7 +145,7 @@ pub(super) async fn create(
     db: &mut PgConnection,
     session: SessionRow,
     token: TokenRow,
-) -> Result<(), Fault> {
+) -> Result<Creation, Fault> {
     transition::new_session(false, &session, &token)?;
     let successor = token.successor.as_ref();
     let made = query(CREATE)
@@ -156,13 +166,17 @@ pub(super) async fn create(
         .bind(successor.map(|next| *next.hash.as_bytes()))
         .bind(successor.map(|next| next.sealed.as_slice()))
         .bind(successor.and_then(|next| next.seen).map(rows::moment))
+        .bind(rows::millis(session.epoch.number()))
         .execute(db)
         .await;
     match made {
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            Ok(transition::new_session(true, &session, &token)?)
+            transition::new_session(true, &session, &token)?;
+            Ok(Creation::Done)
         }
-        made => made.map(drop).map_err(Fault::from),
+        Err(error) => Err(error.into()),
+        Ok(made) if made.rows_affected() == 0 => Ok(Creation::Overtaken),
+        Ok(_) => Ok(Creation::Done),
     }
 }
 
@@ -254,6 +268,38 @@ pub(super) async fn confirm(
 pub(super) async fn remove(db: &mut PgConnection, sid: Sid) -> Result<bool, Fault> {
     let removed = query(REMOVE).bind(rows::uuid(sid)).execute(db).await?;
     Ok(removed.rows_affected() > 0)
+}
+
+pub(super) async fn epoch(db: &mut PgConnection, subject: SubjectTag) -> Result<Epoch, Fault> {
+    let known = "SELECT epoch FROM doorward.epochs WHERE subject = $1";
+    let known: Option<i64> = query_scalar(known)
+        .bind(subject.0)
+        .fetch_optional(db)
+        .await?;
+    known.map_or(Ok(Epoch::default()), rows::epoch)
+}
+
+pub(super) async fn begin_epoch(
+    db: &mut PgConnection,
+    subject: SubjectTag,
+    (now, until): (Timestamp, Timestamp),
+) -> Result<Epoch, Fault> {
+    let begun = query_scalar(BEGIN_EPOCH)
+        .bind(subject.0)
+        .bind(rows::moment(now))
+        .bind(rows::moment(until))
+        .fetch_one(db)
+        .await?;
+    rows::epoch(begun)
+}
+
+/// Forgets epochs whose time is over.
+pub(super) async fn sweep_epochs(db: &mut PgConnection, now: Timestamp) -> Result<(), Fault> {
+    query("DELETE FROM doorward.epochs WHERE until <= $1")
+        .bind(rows::moment(now))
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 pub(super) async fn list(db: &mut PgConnection, part: Part) -> Result<Page, Fault> {

@@ -11,16 +11,18 @@ use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
 use super::changes::taken;
-use super::keys::{Field, Keys, hash_in, moment, sid_in, subject_in};
+use super::keys::{Field, Keys, hash_in, moment, named_in, score, subject_in};
 use super::link::Link;
-use super::news::{Listener, Node, message};
+use super::news::{Listener, Node, epoch_message, epoch_of, message};
 use super::rows::{self, Bytes, damaged, shaped};
 use super::scripts::{Prepared, Scripts};
 use super::settings::Settings;
 use crate::clock::Timestamp;
 use crate::secret::random;
-use crate::session::record::{SessionRow, Stored, SubjectTag, Successor, TokenRow};
-use crate::session::store::{Invalidation, Rotation, SessionStore, StoreError, Update, transition};
+use crate::session::record::{Epoch, SessionRow, Stored, SubjectTag, Successor, TokenRow};
+use crate::session::store::{
+    Creation, Invalidation, Rotation, SessionStore, StoreError, Update, transition,
+};
 use crate::session::token::{Sid, TokenHash};
 
 /// News that wait for this node; one that falls behind hears of it.
@@ -101,13 +103,27 @@ impl Redis {
             .await
     }
 
-    /// The session that a token leads to, which need not know the token.
-    pub(super) async fn sid_of(&self, hash: TokenHash) -> Result<Option<Sid>, StoreError> {
+    /// The session that a token leads to, which need not know the token, and whose it is.
+    pub(super) async fn led_to(
+        &self,
+        hash: TokenHash,
+    ) -> Result<Option<(Sid, Option<SubjectTag>)>, StoreError> {
         let mut get = redis::cmd("GET");
         get.arg(self.keys.token(hash));
-        let sid: Bytes = self.link.ask(&get).await?;
-        sid.map(|sid| sid_in(&sid).ok_or_else(|| damaged("no session id")))
+        let name: Bytes = self.link.ask(&get).await?;
+        name.map(|name| named_in(&name).ok_or_else(|| damaged("no session id")))
             .transpose()
+    }
+
+    async fn epoch_of(&self, subject: Option<SubjectTag>) -> Result<Epoch, StoreError> {
+        let Some(subject) = subject else {
+            return Ok(Epoch::default());
+        };
+        let mut get = redis::cmd("GET");
+        get.arg(self.keys.epoch(subject));
+        let number: Bytes = self.link.ask(&get).await?;
+        let epoch = number.map(|number| epoch_of(&number).ok_or_else(|| damaged("no epoch")));
+        Ok(epoch.transpose()?.unwrap_or_default())
     }
 
     /// Takes a session away, tells every node, and then clears what led to it. `false` where there was none, or not the
@@ -138,7 +154,7 @@ impl Redis {
 
 #[async_trait]
 impl SessionStore for Redis {
-    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<(), StoreError> {
+    async fn create(&self, session: SessionRow, token: TokenRow) -> Result<Creation, StoreError> {
         transition::new_session(false, &session, &token)?;
         let [seen, expires] = rows::times(&session);
         let subject = session.subject.map(|tag| tag.0.to_vec());
@@ -157,26 +173,42 @@ impl SessionStore for Redis {
         }
         let led_to = async {
             self.file(&session).await?;
-            let claimed = self.claim(token.hash, token.sid, &expires).await?;
-            claimed.then_some(()).ok_or_else(taken)
-        };
-        if let Err(error) = led_to.await {
-            if let Err(error) = self.erase_unclaimed(&session).await {
-                tracing::debug!(sid = %session.sid, %error, "a session that nobody can open is left to the sweep");
+            let name = (token.sid, session.subject);
+            let claimed = self.claim(token.hash, name, &expires).await?;
+            if !claimed {
+                return Err(taken());
             }
-            return Err(error);
+            // Last: whatever ends all of the subject's sessions after this look ends one that is there.
+            let lives = session.epoch >= self.epoch_of(session.subject).await?;
+            Ok(if lives {
+                Creation::Done
+            } else {
+                Creation::Overtaken
+            })
+        };
+        let outcome = led_to.await;
+        if outcome != Ok(Creation::Done)
+            && let Err(error) = self.erase_unclaimed(&session).await
+        {
+            tracing::debug!(sid = %session.sid, %error, "a session that nobody can open is left to the sweep");
         }
-        Ok(())
+        outcome
     }
 
     async fn load(&self, hash: TokenHash) -> Result<Option<Stored>, StoreError> {
-        let Some(sid) = self.sid_of(hash).await? else {
+        let Some((sid, subject)) = self.led_to(hash).await? else {
             return Ok(None);
         };
         let fields = rows::SESSION.map(|name| name.as_bytes().to_vec());
-        let fields = fields.into_iter().chain(rows::token_fields(hash));
-        let fields = self.fields(sid, &fields.collect::<Vec<_>>()).await?;
-        rows::stored(sid, hash, &fields)
+        let fields: Vec<_> = fields.into_iter().chain(rows::token_fields(hash)).collect();
+        let (fields, epoch) = try_join(self.fields(sid, &fields), self.epoch_of(subject)).await?;
+        let Some(stored) = rows::stored(sid, hash, &fields)? else {
+            return Ok(None);
+        };
+        if stored.session.subject != subject {
+            return Err(damaged("a token of somebody else"));
+        }
+        Ok((stored.session.epoch >= epoch).then_some(stored))
     }
 
     async fn update(&self, session: SessionRow) -> Result<Update, StoreError> {
@@ -230,7 +262,7 @@ impl SessionStore for Redis {
     }
 
     async fn confirm(&self, hash: TokenHash, at: Timestamp) -> Result<(), StoreError> {
-        let Some(sid) = self.sid_of(hash).await? else {
+        let Some((sid, _)) = self.led_to(hash).await? else {
             return Ok(());
         };
         let args = (hash.as_bytes(), moment(at));
@@ -240,6 +272,28 @@ impl SessionStore for Redis {
 
     async fn remove(&self, sid: Sid) -> Result<bool, StoreError> {
         self.erase(sid, None).await
+    }
+
+    async fn epoch(&self, subject: SubjectTag) -> Result<Epoch, StoreError> {
+        self.epoch_of(Some(subject)).await
+    }
+
+    async fn begin_epoch(
+        &self,
+        subject: SubjectTag,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Epoch, StoreError> {
+        let args = (
+            score(now),
+            moment(until),
+            self.keys.epochs(),
+            epoch_message(subject, self.node),
+        );
+        let (key, script) = (self.keys.epoch(subject), &self.scripts.begin_epoch);
+        let begun = script.run(&self.link, &[key], args).await?;
+        let number: Vec<u8> = shaped(begun)?;
+        epoch_of(&number).ok_or_else(|| damaged("no epoch"))
     }
 
     async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError> {
@@ -277,7 +331,8 @@ impl SessionStore for Redis {
 }
 
 impl Redis {
-    /// A creation that is taken back: nobody was told of the session, and nobody is told of its end.
+    /// A creation that is taken back: nobody was told of the session, and nobody is told of its end. The name of its token
+    /// leads nowhere, and expires.
     async fn erase_unclaimed(&self, session: &SessionRow) -> Result<(), StoreError> {
         let mut unlink = redis::cmd("UNLINK");
         unlink.arg(self.keys.session(session.sid));

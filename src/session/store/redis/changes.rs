@@ -3,7 +3,7 @@
 use redis::Value;
 
 use super::backend::Redis;
-use super::keys::{Field, moment, moment_in};
+use super::keys::{Field, moment, moment_in, subject_in};
 use super::rows::{self, Bytes, damaged, shaped};
 use crate::session::record::{SessionRow, Successor, TokenRow};
 use crate::session::store::{Rotation, StoreError, Update, transition};
@@ -60,12 +60,13 @@ impl Redis {
     ) -> Result<Option<Rotation>, StoreError> {
         let fields = [
             b"expires".to_vec(),
+            b"subject".to_vec(),
             Field::Token.of(old),
             Field::Successor.of(old),
             Field::Seen.of(old),
         ];
         let fields = self.fields(next.sid, &fields).await?;
-        let [expires, token, winner, seen] = fields.as_slice() else {
+        let [expires, subject, token, winner, seen] = fields.as_slice() else {
             return Err(damaged("fields are missing"));
         };
         let (Some(expires), Some(_)) = (expires, token) else {
@@ -78,8 +79,9 @@ impl Redis {
         }
         let expires = moment_in(expires).ok_or_else(|| damaged("no time"))?;
         let expires = moment(expires);
-        if !self.claim(next.hash, next.sid, &expires).await?
-            && self.sid_of(next.hash).await? != Some(next.sid)
+        let name = (next.sid, subject.as_deref().and_then(subject_in));
+        if !self.claim(next.hash, name, &expires).await?
+            && self.led_to(next.hash).await? != Some(name)
         {
             return Err(taken());
         }

@@ -35,12 +35,17 @@ impl Keys {
         format!("{}u:{}", self.prefix, hex(&subject.0))
     }
 
+    /// The epoch of a subject, as a number.
+    pub(super) fn epoch(&self, subject: SubjectTag) -> String {
+        format!("{}e:{}", self.prefix, hex(&subject.0))
+    }
+
     /// Every sid, in order.
     pub(super) fn all(&self) -> String {
         format!("{}all", self.prefix)
     }
 
-    /// [`due_member`]s, by the end that was known when they were filed. It is never later than the true one.
+    /// [`named`] sessions, by the end that was known when they were filed. It is never later than the true one.
     pub(super) fn due(&self) -> String {
         format!("{}due", self.prefix)
     }
@@ -53,6 +58,11 @@ impl Keys {
     /// The channel on which every node hears which sessions have ended.
     pub(super) fn ended(&self) -> String {
         format!("{}ended", self.prefix)
+    }
+
+    /// The channel on which every node hears whose sessions have all ended.
+    pub(super) fn epochs(&self) -> String {
+        format!("{}epochs", self.prefix)
     }
 
     /// The channel on which a node hears itself.
@@ -104,14 +114,15 @@ pub(super) fn score(at: Timestamp) -> u64 {
     at.as_millis().min(LATEST)
 }
 
-/// A session in the order of ends, with its subject: the entry leads to everything of a session whose row is lost.
-pub(super) fn due_member(sid: Sid, subject: Option<SubjectTag>) -> Vec<u8> {
+/// A session with its subject: what a token's name holds, and what stands in the order of ends. It leads to everything
+/// of a session, though its row be lost.
+pub(super) fn named(sid: Sid, subject: Option<SubjectTag>) -> Vec<u8> {
     let mut member = sid.as_bytes().to_vec();
     member.extend(subject.iter().flat_map(|tag| tag.0));
     member
 }
 
-pub(super) fn due_in(member: &[u8]) -> Option<(Sid, Option<SubjectTag>)> {
+pub(super) fn named_in(member: &[u8]) -> Option<(Sid, Option<SubjectTag>)> {
     let (sid, subject) = member.split_at_checked(16)?;
     let subject = match subject {
         [] => None,
@@ -155,9 +166,11 @@ mod tests {
             keys.session(SID),
             keys.token(TokenHash::from_bytes([3; 32])),
             keys.subject(TAG),
+            keys.epoch(TAG),
             keys.all(),
             keys.due(),
             keys.ended(),
+            keys.epochs(),
             keys.echo([4; 8]),
         ];
         assert!(names.iter().all(|name| name.starts_with("a:")));
@@ -180,12 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn a_due_member_names_session_and_subject() {
+    fn a_name_tells_session_and_subject() {
         for subject in [None, Some(TAG)] {
-            assert_eq!(due_in(&due_member(SID, subject)), Some((SID, subject)));
+            assert_eq!(named_in(&named(SID, subject)), Some((SID, subject)));
         }
         for len in [0, 15, 17, 47, 49] {
-            assert_eq!(due_in(&vec![0; len]), None, "{len} bytes");
+            assert_eq!(named_in(&vec![0; len]), None, "{len} bytes");
         }
     }
 }

@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 
 use super::backend::{AT_ONCE, Redis};
-use super::keys::{due_member, hash_in, moment, score};
+use super::keys::{hash_in, moment, named, score};
 use super::rows::shaped;
 use crate::session::record::{SessionRow, SubjectTag};
 use crate::session::store::StoreError;
@@ -14,10 +14,10 @@ impl Redis {
     pub(super) async fn claim(
         &self,
         hash: TokenHash,
-        sid: Sid,
+        (sid, subject): (Sid, Option<SubjectTag>),
         expires: &str,
     ) -> Result<bool, StoreError> {
-        let (key, args) = (self.keys.token(hash), (sid.as_bytes(), expires));
+        let (key, args) = (self.keys.token(hash), (named(sid, subject), expires));
         let claimed = self.scripts.claim.run(&self.link, &[key], args).await?;
         shaped(claimed)
     }
@@ -25,7 +25,7 @@ impl Redis {
     /// Files a session everywhere where it is looked for. What is there already stays.
     pub(super) async fn file(&self, session: &SessionRow) -> Result<(), StoreError> {
         let sid = session.sid.as_bytes().to_vec();
-        let due = due_member(session.sid, session.subject);
+        let due = named(session.sid, session.subject);
         let mut entries = vec![
             (self.keys.due(), score(session.ends()), due),
             (self.keys.all(), 0, sid.clone()),
@@ -75,7 +75,7 @@ impl Redis {
         let mut add = redis::cmd("ZADD");
         add.arg(self.keys.due()).arg("XX").arg("LT");
         add.arg(score(session.ends()));
-        add.arg(due_member(session.sid, session.subject));
+        add.arg(named(session.sid, session.subject));
         self.link.tell(&add).await
     }
 
@@ -103,8 +103,7 @@ impl Redis {
             .into_iter()
             .map(|name| self.take_from(name, sid.as_bytes()));
         try_join_all(removing).await?;
-        self.take_from(self.keys.due(), &due_member(sid, subject))
-            .await
+        self.take_from(self.keys.due(), &named(sid, subject)).await
     }
 
     pub(super) async fn take_from(&self, set: String, member: &[u8]) -> Result<(), StoreError> {

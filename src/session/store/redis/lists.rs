@@ -3,7 +3,7 @@
 use futures_util::future::{join_all, try_join_all};
 
 use super::backend::{AT_ONCE, Redis};
-use super::keys::{due_in, due_member, score, sid_in};
+use super::keys::{named, named_in, score, sid_in};
 use crate::clock::Timestamp;
 use crate::session::record::{SessionRow, SubjectTag};
 use crate::session::store::StoreError;
@@ -112,7 +112,7 @@ impl Redis {
 
     /// An entry whose time has come: its session goes, or the entry moves to where it belongs. Whether a session went.
     async fn look_at(&self, member: &[u8], now: Timestamp) -> Result<bool, StoreError> {
-        let Some((sid, subject)) = due_in(member) else {
+        let Some((sid, subject)) = named_in(member) else {
             self.take_from(self.keys.due(), member).await?;
             return Ok(false);
         };
@@ -140,7 +140,7 @@ impl Redis {
         let mut add = redis::cmd("ZADD");
         add.arg(self.keys.due()).arg("XX");
         add.arg(score(session.ends()));
-        add.arg(due_member(session.sid, session.subject));
+        add.arg(named(session.sid, session.subject));
         self.link.tell(&add).await?;
         match self.session(session.sid).await {
             Ok(Some(now)) if now.ends() < session.ends() => self.end_sooner(&now).await,

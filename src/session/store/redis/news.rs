@@ -1,4 +1,4 @@
-//! News of what other nodes ended, over a connection of its own.
+//! News of what other nodes ended, one session or all of somebody's, over a connection of its own.
 //!
 //! A subscription that has died looks like one that has nothing to tell. So a node also listens to itself: about once a
 //! second it publishes, over the connection that commands go through, and hears that the way is open. Where it does
@@ -14,8 +14,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::connect::Connection;
 use super::fault::told;
-use super::keys::{Keys, sid_in};
+use super::keys::{Keys, sid_in, subject_in};
 use super::link::Link;
+use crate::session::record::{Epoch, SubjectTag};
 use crate::session::store::{Invalidation, StoreError};
 use crate::session::token::Sid;
 
@@ -35,9 +36,15 @@ pub(super) fn message(sid: Sid, from: Node) -> Vec<u8> {
     [sid.as_bytes().as_slice(), &from].concat()
 }
 
+/// What is published when all sessions of a subject end. The number of the new epoch follows.
+pub(super) fn epoch_message(subject: SubjectTag, from: Node) -> Vec<u8> {
+    [subject.0.as_slice(), &from].concat()
+}
+
 #[derive(Debug)]
 enum News {
     Ended(Sid),
+    EndedBefore(SubjectTag, Epoch),
     Echo,
     /// Nothing that this version understands: it might have been an end.
     Unknown,
@@ -78,7 +85,11 @@ impl Listener {
         let patience = self.link.patience();
         let opening = async {
             let mut connection = Connection::open(self.link.settings(), patience, on_push).await?;
-            let channels = [self.keys.ended(), self.keys.echo(self.node)];
+            let channels = [
+                self.keys.ended(),
+                self.keys.epochs(),
+                self.keys.echo(self.node),
+            ];
             connection.subscribe(&channels).await?;
             Ok(connection)
         };
@@ -100,6 +111,9 @@ impl Listener {
             }
             match one {
                 News::Ended(sid) => self.pass(Invalidation::Ended(sid)),
+                News::EndedBefore(subject, epoch) => {
+                    self.pass(Invalidation::EndedBefore(subject, epoch));
+                }
                 News::Unknown => self.pass(Invalidation::Interrupted),
                 News::Broken => return Err(broken()),
                 News::Echo => {
@@ -137,9 +151,9 @@ impl Listener {
     }
 
     fn sorter(&self, to: mpsc::Sender<News>, overflown: Arc<AtomicBool>) -> super::connect::OnPush {
-        let (ended, node) = (self.keys.ended(), self.node);
+        let (channels, node) = ([self.keys.ended(), self.keys.epochs()], self.node);
         Box::new(move |push| {
-            if let Some(news) = sort(&push, &ended, node)
+            if let Some(news) = sort(&push, &channels, node)
                 && to.try_send(news).is_err()
             {
                 overflown.store(true, Ordering::Relaxed);
@@ -154,7 +168,7 @@ impl Listener {
 }
 
 /// `None`: nothing that concerns this node.
-fn sort(push: &PushInfo, ended: &str, node: Node) -> Option<News> {
+fn sort(push: &PushInfo, [ended, epochs]: &[String; 2], node: Node) -> Option<News> {
     let (channel, payload) = match push.kind {
         PushKind::Disconnection => return Some(News::Broken),
         PushKind::Message => match push.data.as_slice() {
@@ -163,14 +177,34 @@ fn sort(push: &PushInfo, ended: &str, node: Node) -> Option<News> {
         },
         _ => return None,
     };
-    if channel != ended.as_bytes() {
+    let (from, news) = if channel == ended.as_bytes() {
+        end_in(payload)
+    } else if channel == epochs.as_bytes() {
+        epoch_in(payload)
+    } else {
         return Some(News::Echo);
     }
-    match payload.split_last_chunk() {
-        Some((_, from)) if *from == node => None,
-        Some((sid, _)) => Some(sid_in(sid).map_or(News::Unknown, News::Ended)),
-        None => Some(News::Unknown),
-    }
+    .unwrap_or((None, News::Unknown));
+    (from != Some(node)).then_some(news)
+}
+
+fn end_in(payload: &[u8]) -> Option<(Option<Node>, News)> {
+    let (sid, from) = payload.split_last_chunk()?;
+    Some((Some(*from), News::Ended(sid_in(sid)?)))
+}
+
+fn epoch_in(payload: &[u8]) -> Option<(Option<Node>, News)> {
+    let (subject, rest) = payload.split_at_checked(32)?;
+    let (from, number) = rest.split_first_chunk()?;
+    let news = News::EndedBefore(subject_in(subject)?, epoch_of(number)?);
+    Some((Some(*from), news))
+}
+
+/// As the script writes it.
+pub(super) fn epoch_of(number: &[u8]) -> Option<Epoch> {
+    let text = std::str::from_utf8(number).ok()?;
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok().map(Epoch::from_number))?
 }
 
 fn bytes(value: &Value) -> Option<&[u8]> {
@@ -198,7 +232,8 @@ mod tests {
             Value::BulkString(payload.to_vec()),
         ];
         let kind = PushKind::Message;
-        sort(&PushInfo { kind, data }, "ended", NODE)
+        let channels = ["ended", "epochs"].map(str::to_owned);
+        sort(&PushInfo { kind, data }, &channels, NODE)
     }
 
     #[test]
@@ -210,10 +245,28 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_is_news_unless_it_is_our_own() {
+        let subject = SubjectTag([3; 32]);
+        let told = |from| [epoch_message(subject, from), b"1800".to_vec()].concat();
+        match sorted("epochs", &told([9; 8])) {
+            Some(News::EndedBefore(of, epoch)) => {
+                assert_eq!((of, epoch.number()), (subject, 1800));
+            }
+            other => unreachable!("{other:?}"),
+        }
+        assert!(sorted("epochs", &told(NODE)).is_none());
+    }
+
+    #[test]
     fn what_cannot_be_understood_may_have_been_an_end() {
         for payload in [&b""[..], b"short", &[0; 23], &[0; 25], &[0; 100]] {
             let news = sorted("ended", payload);
             assert!(matches!(news, Some(News::Unknown)), "{payload:?}: {news:?}");
+        }
+        for number in ["", "-1", "1e3", "99999999999999999999"] {
+            let payload = [&[3; 40], number.as_bytes()].concat();
+            let news = sorted("epochs", &payload);
+            assert!(matches!(news, Some(News::Unknown)), "{number}: {news:?}");
         }
     }
 }

@@ -14,6 +14,7 @@ pub(super) struct Prepared {
 
 #[derive(Debug)]
 pub(super) struct Scripts {
+    pub(super) begin_epoch: Prepared,
     pub(super) claim: Prepared,
     pub(super) confirm: Prepared,
     pub(super) create: Prepared,
@@ -28,6 +29,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
+            begin_epoch: Prepared::with_expiry(include_str!("scripts/begin_epoch.lua")),
             claim: Prepared::with_expiry(include_str!("scripts/claim.lua")),
             confirm: Prepared::new(include_str!("scripts/confirm.lua")),
             create: Prepared::with_expiry(include_str!("scripts/create.lua")),

@@ -13,7 +13,9 @@ CREATE TABLE doorward.sessions (
     due bigint NOT NULL,
     version bigint NOT NULL,
     listing bytea NOT NULL,
-    private bytea NOT NULL
+    private bytea NOT NULL,
+    -- The subject's when the login began. One that is older than the subject's own has ended.
+    epoch bigint NOT NULL
 ) WITH (fillfactor = 80);
 
 CREATE INDEX sessions_by_subject ON doorward.sessions (subject, sid) WHERE subject IS NOT NULL;
@@ -34,6 +36,15 @@ CREATE TABLE doorward.tokens (
 
 CREATE INDEX tokens_by_sid ON doorward.tokens (sid);
 
+-- Whose sessions were all ended at once, and when that may be forgotten.
+CREATE TABLE doorward.epochs (
+    subject bytea PRIMARY KEY CHECK (octet_length(subject) = 32),
+    epoch bigint NOT NULL,
+    until bigint NOT NULL
+);
+
+CREATE INDEX epochs_by_until ON doorward.epochs (until);
+
 -- Every end is told in the transaction that makes it, whoever deletes the row: a commit and its news cannot part.
 CREATE FUNCTION doorward.tell_of_end() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -50,3 +61,15 @@ CREATE TRIGGER tell_of_end AFTER DELETE ON doorward.sessions
     FOR EACH ROW EXECUTE FUNCTION doorward.tell_of_end();
 CREATE TRIGGER tell_of_all AFTER TRUNCATE ON doorward.sessions
     FOR EACH STATEMENT EXECUTE FUNCTION doorward.tell_of_end();
+
+CREATE FUNCTION doorward.tell_of_epoch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_catalog.pg_notify(
+        'doorward_ended', 'epoch ' || pg_catalog.encode(NEW.subject, 'base64') || ' ' || NEW.epoch
+    );
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER tell_of_epoch AFTER INSERT OR UPDATE ON doorward.epochs
+    FOR EACH ROW EXECUTE FUNCTION doorward.tell_of_epoch();

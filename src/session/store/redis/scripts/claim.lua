@@ -1,4 +1,4 @@
--- KEYS: a token. ARGV: the sid it leads to, expires. 0 where the name is taken.
+-- KEYS: a token. ARGV: the session it leads to, expires. 0 where the name is taken.
 if redis.call('SETNX', KEYS[1], ARGV[1]) == 0 then
   return 0
 end
