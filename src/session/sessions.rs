@@ -157,6 +157,7 @@ impl Sessions {
         presence: Presence,
     ) -> Result<LiveSession, AuthError> {
         let token = Token::parse(cookie).ok_or(AuthError::Unknown)?;
+        let shown = self.clock.now();
         let mut entry = self.find(&token).await?;
         match self.freshness(&entry) {
             Freshness::Ageing => self.confirm_ahead(&token, &entry),
@@ -172,7 +173,8 @@ impl Sessions {
         if entry.live.is_over() {
             return Err(AuthError::Ended);
         }
-        if self.judge_replaced(&entry) == OldToken::Reused {
+        // However long the store took to answer, it was shown when it was.
+        if self.judge_replaced(&entry, shown) == OldToken::Reused {
             self.metrics.session(SessionEvent::TokenReused);
             self.end_here(entry.live.sid, EndReason::TokenReused).await;
             return Err(AuthError::Reused(entry.live.sid));
@@ -255,12 +257,8 @@ impl Sessions {
         judge(&entry.clocking(), &self.policy(presence), self.clock.now())
     }
 
-    fn judge_replaced(&self, entry: &Entry) -> OldToken {
-        judge_old_token(
-            entry.successor_seen(),
-            self.clock.now(),
-            self.settings.rotate_grace,
-        )
+    fn judge_replaced(&self, entry: &Entry, shown: Timestamp) -> OldToken {
+        judge_old_token(entry.successor_seen(), shown, self.settings.rotate_grace)
     }
 
     /// The session as a whole is not idle: only the route is stricter.

@@ -16,6 +16,8 @@
 mod access_log;
 mod audit;
 mod chromium;
+#[cfg(feature = "redis")]
+mod cluster;
 mod config;
 mod crash;
 mod damage;
@@ -29,6 +31,7 @@ mod http2;
 mod identity;
 mod lifecycle;
 mod limits;
+mod model;
 mod outage;
 mod paths;
 #[cfg(feature = "postgres")]

@@ -692,6 +692,30 @@ async fn a_copy_of_a_token_that_was_replaced_ends_the_session_after_a_restart_to
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_old_token_that_was_shown_in_time_is_no_copy_however_slow_the_store_is() {
+    let node = Node::new();
+    let old = node.log_in("alice").await;
+    node.clock.advance(HOUR);
+    node.open(&old).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let offer = node.open(&old).await.unwrap();
+    let new = token_of(offer.renewal().expect("an offer"));
+    node.open(&new).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+
+    let later = Node::over(node.store.clone());
+    later.clock.advance(HOUR + 9 * SECOND);
+    later.store.set("load", Trouble::Waits);
+    let mut opening = later.open_many(&old, 1);
+    later.store.waiting(1).await;
+    later.clock.advance(SECOND);
+    later.store.gate.add_permits(1);
+    opening.join_next().await.unwrap().unwrap().unwrap();
+    later.store.all(Trouble::None);
+    node.open(&new).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_that_was_written_into_the_store_opens_no_session() {
     let node = Node::new();
     let token = Token::parse(node.log_in("alice").await.as_bytes()).unwrap();
