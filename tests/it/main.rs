@@ -16,7 +16,7 @@
 mod access_log;
 mod audit;
 mod chromium;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod cluster;
 mod config;
 mod crash;

@@ -28,6 +28,7 @@ enum Scope {
 
 /// What nodes and store do. The protocol is all of it.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is broken by itself")]
 struct Rules {
     scope: Scope,
     /// A node remembers what has ended, and looks there before it caches a late answer.
@@ -158,6 +159,10 @@ struct Entry {
 struct Load {
     token: usize,
     asked: Time,
+    #[expect(
+        clippy::option_option,
+        reason = "no answer is not the answer that there is none"
+    )]
     answer: Option<Option<Entry>>,
 }
 

@@ -704,7 +704,7 @@ async fn an_epoch_is_remembered_for_its_time(store: Store) {
     let epoch = begun_epoch(&store, 1, START).await;
     let earlier = store.begin_epoch(SubjectTag([2; 32]), START, at(10));
     earlier.await.unwrap();
-    let last = START.after(ABSOLUTE - Duration::from_millis(1));
+    let last = Timestamp::from_millis(START.after(ABSOLUTE).as_millis() - 1);
     assert_eq!(store.sweep(last, 10).await, Ok(0));
     assert_eq!(epoch_of(&store, 1).await, epoch);
     let first = token(late.sid, None);

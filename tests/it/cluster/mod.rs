@@ -4,6 +4,9 @@
 mod history;
 mod nodes;
 mod people;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
 mod redis;
 
 use std::sync::Arc;
@@ -17,6 +20,9 @@ use tokio::time::Instant;
 use self::history::{Bounds, Whose};
 use self::nodes::{Nodes, Shared};
 use self::people::{Arrivals, Dice, Person, revoke};
+#[cfg(feature = "postgres")]
+use self::postgres::OnPostgres;
+#[cfg(feature = "redis")]
 use self::redis::OnRedis;
 use crate::support::{Browser, Proxy, Reply, Upstream, eventually, proxy, upstream};
 
@@ -28,13 +34,14 @@ const PEOPLE: u64 = 10;
 const CACHE_TTL: Duration = Duration::from_secs(2);
 
 macro_rules! clusters {
-    ($($backend:ident: $start:expr;)+) => {
-        $(mod $backend {
+    ($($(#[$attribute:meta])* $backend:ident: $start:expr;)+) => {
+        $($(#[$attribute])*
+        mod $backend {
             use super::*;
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn whatever_happens_ends_are_kept_and_nobody_is_logged_out_for_nothing() {
-                a_run($start).await;
+                println!("{}", a_run($start).await);
             }
 
             #[tokio::test]
@@ -56,6 +63,9 @@ macro_rules! clusters {
 }
 
 clusters! {
+    #[cfg(feature = "postgres")]
+    on_postgres: OnPostgres::start().await;
+    #[cfg(feature = "redis")]
     on_redis: OnRedis::start().await;
 }
 
@@ -163,7 +173,8 @@ async fn a_new_password_counts_everywhere(shared: impl Shared) {
     assert_eq!(moved(&alice, &there).fetch("/").await.status, 200);
 }
 
-async fn a_run(shared: impl Shared) {
+/// Tells what was done.
+async fn a_run(shared: impl Shared) -> String {
     let number = |name: &str, default: u64| {
         let given = std::env::var(name).ok().map(|text| text.parse().unwrap());
         given.unwrap_or(default)
@@ -208,7 +219,7 @@ async fn a_run(shared: impl Shared) {
         history.ends.len(),
     ];
     let renewed = history.requests.iter().filter(|one| one.renewal.is_some());
-    println!(
+    let told = format!(
         "seed {seed}: {sessions} sessions, {requests} requests, {ends} ends, {} renewals, {} times deaf; started late at \
          most {:?}, deaf {:?}; stalled {:?}",
         renewed.count(),
@@ -225,6 +236,7 @@ async fn a_run(shared: impl Shared) {
     );
     // Otherwise nothing was shown.
     assert!(sessions > 15 && requests > 500 && ends > 10);
+    told
 }
 
 /// Kills nodes, cuts them off from news, and throws out all that somebody has.

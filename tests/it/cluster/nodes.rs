@@ -39,7 +39,7 @@ pub trait Shared: Send + Sync + 'static {
 
 pub struct Nodes<S> {
     pub shared: S,
-    nodes: Vec<Node>,
+    all: Vec<Node>,
     pub history: Arc<Mutex<History>>,
 }
 
@@ -66,7 +66,7 @@ impl<S: Shared> Nodes<S> {
         }
         let nodes = Self {
             shared,
-            nodes,
+            all: nodes,
             history: Arc::default(),
         };
         for node in 0..COUNT {
@@ -77,13 +77,13 @@ impl<S: Shared> Nodes<S> {
 
     /// `None` while it is dead.
     pub fn addr(&self, node: usize) -> Option<SocketAddr> {
-        *self.nodes[node].addr.lock()
+        *self.all[node].addr.lock()
     }
 
     /// As `kill -9` does; then it starts again.
     pub async fn kill(&self, node: usize) {
-        *self.nodes[node].addr.lock() = None;
-        let process = self.nodes[node].process.lock().take();
+        *self.all[node].addr.lock() = None;
+        let process = self.all[node].process.lock().take();
         process.unwrap().kill();
         self.run(node).await;
     }
@@ -106,7 +106,7 @@ impl<S: Shared> Nodes<S> {
 
     /// The status of a call of a node's admin API; `None` where it has no answer.
     pub async fn delete(&self, node: usize, target: &str) -> Option<u16> {
-        let socket = self.nodes[node].folder.path().join("doorward.sock");
+        let socket = self.all[node].folder.path().join("doorward.sock");
         let request = format!(
             "DELETE /api/v1{target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
         );
@@ -120,7 +120,7 @@ impl<S: Shared> Nodes<S> {
 
     pub fn words(&self) -> String {
         let said = |node: &Node| node.process.lock().as_ref().map(Process::words);
-        self.nodes
+        self.all
             .iter()
             .filter_map(said)
             .collect::<Vec<_>>()
@@ -130,10 +130,10 @@ impl<S: Shared> Nodes<S> {
     async fn run(&self, node: usize) {
         // Until it is told of ends, it may miss some.
         let deaf = self.deaf_from_now(&[node]);
-        let mut process = Process::start(self.nodes[node].folder.path(), RUN);
+        let mut process = Process::start(self.all[node].folder.path(), RUN);
         let addr = process.addr().await;
-        *self.nodes[node].process.lock() = Some(process);
-        *self.nodes[node].addr.lock() = Some(addr);
+        *self.all[node].process.lock() = Some(process);
+        *self.all[node].addr.lock() = Some(addr);
         self.hears(deaf).await;
     }
 

@@ -24,7 +24,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1))
     }
 
-    /// Below `sides` (SplitMix64).
+    /// Below `sides` (`SplitMix64`).
     pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -168,7 +168,7 @@ impl<S: Shared> Person<S> {
         let (number, path) = self.next_path();
         let token = self.token();
         let answer = self.get(node, &path).await;
-        self.note(stay, (node, number, token), answer)
+        self.note(stay, (node, number, token), answer.as_ref())
     }
 
     /// Two tabs, with the same cookie at the same time.
@@ -184,8 +184,9 @@ impl<S: Shared> Person<S> {
             tab(self.nodes.addr(node), &first.1),
             tab(self.nodes.addr(other), &second.1)
         );
-        let refused = self.note(stay, (node, first.0, token.clone()), one);
-        self.note(stay, (other, second.0, token), two).or(refused)
+        let refused = self.note(stay, (node, first.0, token.clone()), one.as_ref());
+        self.note(stay, (other, second.0, token), two.as_ref())
+            .or(refused)
     }
 
     async fn log_out(&mut self, stay: &Stay, node: usize) -> Option<Instant> {
@@ -208,11 +209,11 @@ impl<S: Shared> Person<S> {
         &mut self,
         stay: &Stay,
         (node, number, token): (usize, u64, String),
-        answer: Option<Answer>,
+        answer: Option<&Answer>,
     ) -> Option<Instant> {
         let now = Instant::now();
-        let status = answer.as_ref().map(|answer| answer.status.as_u16());
-        let renewal = answer.as_ref().and_then(given);
+        let status = answer.map(|answer| answer.status.as_u16());
+        let renewal = answer.and_then(given);
         if let Some(renewal) = &renewal {
             self.jar.insert(SID.to_owned(), renewal.clone());
         }
