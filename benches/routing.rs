@@ -21,6 +21,7 @@ fn route(host: &str, path: &str) -> Route {
         path: path.to_owned(),
         methods: vec![],
         access: Access::User,
+        session_data: None,
         upstream: 0,
         allow: BTreeSet::new(),
         idle_timeout: None,

@@ -61,6 +61,7 @@ fn login(number: usize) -> Login {
         remember: false,
         replaces: None,
         epoch: Epoch::default(),
+        carries: None,
     }
 }
 

@@ -8,11 +8,12 @@ use http_body::Body as _;
 use super::Refusal;
 use super::body::Body;
 use super::caching;
+use super::data::Keeper;
 use super::forward::{self, Statement};
 use super::gate::Passed;
 use super::memo::HostMemo;
 use super::path::NormalPath;
-use super::visit::{Kind, Visit};
+use super::visit::{Kind, Notes, Visit};
 use crate::edge::ClientAddr;
 use crate::routing::Route;
 use crate::upstream::{
@@ -37,6 +38,7 @@ impl Visit {
         &self,
         (parts, body): (&mut Parts, ClientBody),
         onward: &Onward<'_>,
+        notes: &mut Notes,
     ) -> Result<Response<Body>, Refusal> {
         let Onward { route, passed, .. } = *onward;
         let target = self
@@ -44,6 +46,7 @@ impl Visit {
             .upstreams
             .target(route.upstream)
             .ok_or(Refusal::NotFound)?;
+        let keeper = Keeper::of(parts, onward, notes);
         self.state(parts, onward);
         let mut response = if onward.kind.upgrade {
             let request = Request::from_parts(leave(parts), body);
@@ -51,7 +54,14 @@ impl Visit {
         } else {
             self.send((parts, body), route, passed).await?
         };
+        if let Some(keeper) = keeper {
+            notes.begun = Box::pin(self.keep(response.headers_mut(), keeper)).await?;
+        }
+        forward::clean_response(response.headers_mut(), &self.pipeline.shared);
         caching::restrict(&mut response, route.caching);
+        if onward.kind.upgrade && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            forward::switch(response.headers_mut());
+        }
         forward::complete_response(response.headers_mut(), route, target, onward.host);
         Ok(response.map(|body| body.within(passed.session())))
     }
@@ -89,14 +99,13 @@ impl Visit {
     ) -> Result<Response<Body>, Refusal> {
         let upstreams = &self.pipeline.upstreams;
         let body = self.outgoing(parts, incoming, route)?;
-        let mut response = upstreams
+        let response = upstreams
             .send(
                 route.upstream,
                 Request::from_parts(leave(parts), body),
                 (patience(route), passed),
             )
             .await?;
-        forward::clean_response(response.headers_mut(), &self.pipeline.shared);
         Ok(response.map(Body::proxied))
     }
 
@@ -131,7 +140,7 @@ impl Visit {
         route: &Route,
         passed: &Passed,
     ) -> Result<Response<Body>, Refusal> {
-        let (shared, patience) = (&*self.pipeline.shared, patience(route));
+        let patience = patience(route);
         let client = hyper::upgrade::on(&mut request);
         let request = request.map(|_| RequestBody::Empty);
         let mut response = self
@@ -144,10 +153,9 @@ impl Visit {
             let other = "the app changed to another protocol than was asked for".to_owned();
             return Err(UpstreamError::Exchange(other).into());
         }
-        forward::clean_response(response.headers_mut(), shared);
         if switched {
             let upstream = hyper::upgrade::on(&mut response);
-            let (over, draining) = (passed.over(), shared.draining.clone());
+            let (over, draining) = (passed.over(), self.pipeline.shared.draining.clone());
             let watch = self.pipeline.upstreams.watch().clone();
             let ends = Tunnel {
                 client,
@@ -163,9 +171,6 @@ impl Visit {
                 };
                 tunnel(ends, &watch, until).await;
             });
-            let headers = response.headers_mut();
-            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
         Ok(response.map(Body::proxied))
     }

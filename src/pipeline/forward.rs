@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 
 use super::Shared;
+use super::data;
 use super::hop::{forbidden_trailer, strip_hop_by_hop};
 use super::memo::HostMemo;
 use super::path::NormalPath;
@@ -72,6 +73,9 @@ pub(super) fn state(request: &mut Parts, shared: &Shared, statement: &Statement<
     {
         identity.insert(headers);
     }
+    if let Some(namespace) = &statement.route.session_data {
+        data::tell(headers, shared, (namespace, statement.session));
+    }
 }
 
 /// The target of the request to the app, in origin form: the path that the rules saw, less or plus the route's prefix.
@@ -104,6 +108,12 @@ pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
     let mut upgrades = headers.get_all(header::UPGRADE).into_iter();
     let named = upgrades.next().map(HeaderValue::as_bytes);
     named.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket")) && upgrades.next().is_none()
+}
+
+/// Says that the connection speaks WebSocket from here on.
+pub(super) fn switch(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, UPGRADE);
+    headers.insert(header::UPGRADE, WEBSOCKET);
 }
 
 /// Takes out of a response what is between us and the app only, and what an app must not say to a browser.

@@ -56,7 +56,7 @@ pub fn decide(route: &Route, session: Option<LiveSession>, now: Timestamp) -> De
 /// `None`: that depends on who it is.
 fn decide_who(access: &Access, identity: Option<&Identity>) -> Option<bool> {
     match (access, identity) {
-        (Access::Public, _) | (Access::User, Some(_)) => Some(true),
+        (Access::Anonymous | Access::Public, _) | (Access::User, Some(_)) => Some(true),
         (Access::User | Access::Only { .. }, None) => None,
         (Access::Only { users, groups }, Some(identity)) => {
             let is_named = users.contains(&identity.user);

@@ -3,6 +3,7 @@
 pub mod admit;
 mod body;
 mod caching;
+mod data;
 mod exchange;
 mod forward;
 mod gate;

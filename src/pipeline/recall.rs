@@ -33,7 +33,7 @@ impl From<&Arc<Route>> for Terms {
         };
         Self {
             presence,
-            is_public: route.access == Access::Public,
+            is_public: route.access == Access::Public && route.session_data.is_none(),
             takes_suspects: false,
         }
     }
@@ -176,7 +176,11 @@ impl Visit {
     pub(super) fn keep_cookies(&self, response: &mut Response<Body>, notes: &Notes) {
         // Whoever has to prove anew who they are gets no newer token before that.
         let session = notes.session.as_ref().filter(|_| !notes.anew);
-        if let Some(renewal) = session.and_then(LiveSession::renewal) {
+        if let Some(begun) = &notes.begun {
+            response
+                .headers_mut()
+                .append(header::SET_COOKIE, begun.clone());
+        } else if let Some(renewal) = session.and_then(LiveSession::renewal) {
             response
                 .headers_mut()
                 .append(header::SET_COOKIE, renewal.clone());

@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Version;
-use http::header;
 use http::request::Parts;
+use http::{Version, header};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -46,31 +45,6 @@ impl Trail {
     }
 }
 
-impl Drop for Trail {
-    fn drop(&mut self) {
-        let session = self.session.as_ref();
-        let sid = session.map(LiveSession::sid);
-        let identity = session.and_then(LiveSession::identity);
-        self.log.record(&AccessLine {
-            time: self.shared.clock.now(),
-            client: self.client,
-            user: identity.map(|identity| identity.user.as_str()),
-            sid: sid.as_ref().map(|sid| sid as &dyn std::fmt::Display),
-            method: self.method.as_str(),
-            host: &self.host,
-            path: &self.path,
-            status: self.status,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            duration: self.began.elapsed(),
-            route: self.route.as_ref().map(|route| route.id.as_str()),
-            request: self.id,
-            protocol: if self.http2 { "h2" } else { "h1" },
-            upstream_error: self.upstream_error,
-        });
-    }
-}
-
 impl Visit {
     /// `None` where no such log is kept.
     pub(super) fn begin_trail(&self, request: &Parts, body: &ClientBody) -> Option<Box<Trail>> {
@@ -104,5 +78,30 @@ impl Visit {
             session: None,
             upstream_error: None,
         }))
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let session = self.session.as_ref();
+        let sid = session.map(LiveSession::sid);
+        let identity = session.and_then(LiveSession::identity);
+        self.log.record(&AccessLine {
+            time: self.shared.clock.now(),
+            client: self.client,
+            user: identity.map(|identity| identity.user.as_str()),
+            sid: sid.as_ref().map(|sid| sid as &dyn std::fmt::Display),
+            method: self.method.as_str(),
+            host: &self.host,
+            path: &self.path,
+            status: self.status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration: self.began.elapsed(),
+            route: self.route.as_ref().map(|route| route.id.as_str()),
+            request: self.id,
+            protocol: if self.http2 { "h2" } else { "h1" },
+            upstream_error: self.upstream_error,
+        });
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Notes {
     pub(super) anew: bool,
     /// The browser holds a session cookie that is good for nothing.
     pub(super) clear_cookie: bool,
+    /// The cookie of a visitor's session that has just begun.
+    pub(super) begun: Option<HeaderValue>,
 }
 
 /// What a request is, in few words, kept for when it has been sent on.
@@ -176,7 +178,7 @@ impl Visit {
             kind,
             passed: &passed,
         };
-        match self.forward((parts, body), &onward).await {
+        match self.forward((parts, body), &onward, notes).await {
             // The session ended meanwhile, so the answer is what the next request would get.
             Err(Refusal::Upstream(UpstreamError::Over)) => {
                 (notes.session, notes.clear_cookie) = (None, true);

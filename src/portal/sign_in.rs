@@ -147,6 +147,9 @@ impl Portal {
             pending,
         } = admission;
         let (provider, user) = (identity.subject.provider.clone(), identity.user.clone());
+        let visitor = request
+            .session
+            .filter(|session| session.identity().is_none());
         let login = Login {
             identity,
             amr: vec!["pwd".to_owned()],
@@ -155,6 +158,7 @@ impl Portal {
             remember: typed.remember,
             replaces: request.session.map(LiveSession::sid),
             epoch,
+            carries: visitor.cloned(),
         };
         let issued = match self.go_on(request, &login).await? {
             Some(issued) => issued,

@@ -151,6 +151,7 @@ pub(crate) mod tests {
             path: path.to_owned(),
             methods: vec![],
             access: Access::User,
+            session_data: None,
             upstream: 0,
             allow: BTreeSet::new(),
             idle_timeout: None,

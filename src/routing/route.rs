@@ -22,6 +22,8 @@ pub struct Route {
     pub methods: Vec<Method>,
     pub access: Access,
     pub caching: Caching,
+    /// The namespace of what the app keeps in sessions; `None`: it keeps nothing.
+    pub session_data: Option<String>,
     /// Index into the upstreams of the same configuration.
     pub upstream: usize,
     /// What the normaliser would refuse elsewhere and this route's app is known to read as written.
@@ -60,6 +62,8 @@ impl Route {
 /// Who may pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Access {
+    /// Anybody; who has no session gets one once the app wants something kept.
+    Anonymous,
     /// Anybody. Who happens to have a session is made known to the app all the same.
     Public,
     /// Anybody who is logged in.
@@ -101,6 +105,13 @@ impl Caching {
         } else {
             Self::Assets
         }
+    }
+}
+
+impl Access {
+    /// Whether it asks nobody who they are.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Anonymous | Self::Public)
     }
 }
 

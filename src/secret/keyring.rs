@@ -33,8 +33,12 @@ pub enum Purpose {
     KnownUser,
     /// What an administrator may list about a session.
     Listing,
+    /// The index by which the data of an app is found in a session.
+    Namespace,
     /// A login on its way: travels in `state`, nothing is stored.
     PendingLogin,
+    /// What an app keeps in a session, where the app has a key of its own.
+    SessionData,
     /// A session's own data key, wrapped by its token.
     SessionKey,
     /// The index by which a subject's sessions are found.
@@ -50,7 +54,9 @@ impl Purpose {
             Self::FormToken => b"doorward 1 form token",
             Self::KnownUser => b"doorward 1 known user",
             Self::Listing => b"doorward 1 listing",
+            Self::Namespace => b"doorward 1 namespace",
             Self::PendingLogin => b"doorward 1 pending login",
+            Self::SessionData => b"doorward 1 session data",
             Self::SessionKey => b"doorward 1 session key",
             Self::Subject => b"doorward 1 subject",
             Self::Successor => b"doorward 1 successor",

@@ -108,7 +108,8 @@ impl Sessions {
         user_agent: &[u8],
     ) -> Result<Standing, AuthError> {
         let bind = &self.settings.bind;
-        if !bind.is_on() {
+        // A visitor has no login to repeat, and nothing that would be worth one.
+        if !bind.is_on() || session.identity().is_none() {
             return Ok(Standing::Good);
         }
         let (began, now) = (session.private().origin, Origin::of(address, user_agent));

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use moka::future::Cache as Moka;
+use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 
 use super::Settings;
@@ -89,6 +90,20 @@ impl Cache {
         self.era.load(Ordering::Relaxed)
     }
 
+    /// Weighs an entry again that has grown, if it is still here.
+    pub(super) async fn weigh_anew(&self, entry: &Arc<Entry>) {
+        let place = self.tokens.entry(entry.hash);
+        let weighed = place.and_compute_with(|held| {
+            let is_here = held.is_some_and(|held| Arc::ptr_eq(held.value(), entry));
+            std::future::ready(if is_here {
+                Op::Put(entry.clone())
+            } else {
+                Op::Nop
+            })
+        });
+        drop(weighed.await);
+    }
+
     pub(super) fn is_unknown(&self, hash: &TokenHash) -> bool {
         self.unknown.contains_key(hash)
     }
@@ -156,7 +171,7 @@ fn weigh(entry: &Entry) -> u32 {
         // Once in the identity, once in its headers.
         2 * (identity.user.len() + optional(&identity.name) + optional(&identity.email) + groups)
     });
-    u32::try_from(ENTRY_BYTES + texts).unwrap_or(u32::MAX)
+    u32::try_from(ENTRY_BYTES + texts + entry.weigh_data()).unwrap_or(u32::MAX)
 }
 
 /// Spreads keys that are SHA-256 already, by their first bytes and a factor of its own. Clients choose tokens, and with

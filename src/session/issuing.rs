@@ -9,16 +9,17 @@ use zeroize::Zeroizing;
 
 use super::binding::Origin;
 use super::crowd::{Begun, OnLimit, Room, begins};
+use super::data::{Spaces, Vaulted};
 use super::limits::{Limits, limits_of};
-use super::live::Private;
+use super::live::{LiveSession, Private};
 use super::record::{Epoch, SessionRow, TokenRow};
-use super::sessions::{Listing, Sessions, pack};
+use super::sessions::{Listing, Sessions, Who, pack};
 use super::store::{Creation, StoreError};
 use super::token::{Sid, Token};
 use super::{CookieName, EndReason};
 use crate::clock::Timestamp;
 use crate::identity::{Identity, Subject};
-use crate::secret::{Purpose, random, seal_with_key};
+use crate::secret::{Purpose, random};
 use crate::telemetry::{AuditEvent, SessionEvent, StoreOp};
 
 /// The longest user agent that is listed, in characters.
@@ -38,6 +39,8 @@ pub struct Login {
     pub replaces: Option<Sid>,
     /// What [`Sessions::epoch_of`] said before the proof was looked at.
     pub epoch: Epoch,
+    /// The visitor that the user has been so far, whose data goes on.
+    pub carries: Option<LiveSession>,
 }
 
 /// A session that has just begun, or begun anew.
@@ -68,6 +71,31 @@ impl Default for Doors {
     fn default() -> Self {
         Self(std::array::from_fn(|_| Mutex::default()))
     }
+}
+
+impl Doors {
+    /// Waits for whoever is before us, who waits for the store.
+    pub(super) async fn enter(
+        &self,
+        number: u8,
+        patience: Duration,
+    ) -> Result<MutexGuard<'_, ()>, StoreError> {
+        let door = self.0.get(usize::from(number) % self.0.len());
+        let door = door.ok_or(StoreError::Busy)?.lock();
+        let opened = tokio::time::timeout(patience, door).await;
+        opened.map_err(|_| StoreError::Busy)
+    }
+}
+
+/// A session that is about to be.
+#[derive(Debug)]
+pub(super) struct Newborn {
+    pub(super) listing: Listing,
+    pub(super) vault: Vaulted,
+    pub(super) limits: Limits,
+    /// Its user's when the login began.
+    pub(super) epoch: Epoch,
+    pub(super) now: Timestamp,
 }
 
 impl Sessions {
@@ -131,24 +159,47 @@ impl Sessions {
     }
 
     async fn begin(&self, login: &Login, now: Timestamp) -> Result<Issued, LoginError> {
-        let token = Token::generate();
-        let (sid, key) = (Sid::generate(now), Zeroizing::new(random::<32>()));
         let remembered = login.remember && self.settings.remember_me.is_some();
-        let Limits { idle, absolute } =
-            limits_of(&self.settings, &login.identity.groups, remembered);
-        let (listing, private) = (listing(login), private(login, now, remembered));
-        let expires = now.after(absolute);
+        let newborn = |spaces| Newborn {
+            listing: listing(login),
+            vault: Vaulted::new(private(login, now, remembered), spaces),
+            limits: limits_of(&self.settings, &login.identity.groups, remembered),
+            epoch: login.epoch,
+            now,
+        };
+        let issued = match &login.carries {
+            Some(visitor) => self.carry_over(visitor, newborn).await?,
+            None => self.create(&newborn(Spaces::new())).await?,
+        };
+        issued.ok_or(LoginError::Overtaken)
+    }
+
+    /// Stores a new session. Its cookie lives as long as it does where its user asked to be remembered. `None`: all
+    /// sessions of its user were ended meanwhile.
+    pub(super) async fn create(&self, newborn: &Newborn) -> Result<Option<Issued>, StoreError> {
+        let Newborn {
+            listing,
+            vault,
+            limits,
+            epoch,
+            now,
+        } = newborn;
+        let (token, now) = (Token::generate(), *now);
+        let (sid, key) = (Sid::generate(now), Zeroizing::new(random::<32>()));
+        let tags = listing.who.as_ref();
+        let tags = tags.map_or_else(Vec::new, |who| self.subject_tags(&who.subject));
+        let expires = now.after(limits.absolute);
         let session = SessionRow {
             sid,
-            subject: self.subject_tags(&listing.subject).first().copied(),
-            epoch: login.epoch,
+            subject: tags.first().copied(),
+            epoch: *epoch,
             created: now,
             last_seen: now,
-            idle_millis: millis(idle),
+            idle_millis: millis(limits.idle),
             expires,
             version: 0,
-            listing: self.seal_listing(sid, &listing),
-            private: seal_with_key(&key, sid.as_bytes(), &pack(&private)),
+            listing: self.seal_listing(sid, listing),
+            private: self.close_vault(sid, &key, vault),
         };
         let row = TokenRow {
             hash: token.hash(),
@@ -161,28 +212,26 @@ impl Sessions {
         let created = self.store.create(session, row);
         match self.within(StoreOp::Create, created).await {
             Ok(Creation::Done) => {}
-            Ok(Creation::Overtaken) => return Err(LoginError::Overtaken),
+            Ok(Creation::Overtaken) => return Ok(None),
             Err(error) => {
                 if error == StoreError::Timeout {
                     // It may be stored all the same, and would take up room without anybody who holds its token.
                     self.cache.note_ended(sid).await;
                     self.owed.lock().add(sid, EndReason::Withdrawn);
                 }
-                return Err(error.into());
+                return Err(error);
             }
         }
         self.metrics.session(SessionEvent::Issued);
+        let remembered = vault.private.remembered;
         let cookie = self.cookie_until(&token, remembered.then_some(expires));
-        Ok(Issued { sid, cookie })
+        Ok(Some(Issued { sid, cookie }))
     }
 
     async fn door(&self, subject: &Subject) -> Result<MutexGuard<'_, ()>, StoreError> {
         let tag = self.subject_tags(subject).first().map_or(0, |tag| tag.0[0]);
-        let door = self.doors.0.get(usize::from(tag) % self.doors.0.len());
-        let door = door.ok_or(StoreError::Busy)?.lock();
-        // Whoever is before us waits for the store.
-        let opened = tokio::time::timeout(2 * self.settings.store_timeout, door).await;
-        opened.map_err(|_| StoreError::Busy)
+        let patience = 2 * self.settings.store_timeout;
+        self.doors.enter(tag, patience).await
     }
 
     /// The sessions of a login's user that live, but for one that is about to end.
@@ -211,7 +260,7 @@ impl Sessions {
     }
 
     /// What has ended and was not swept yet does not count, nor what ended here and waits to be removed.
-    fn lives(&self, row: &SessionRow, epoch: Epoch, now: Timestamp) -> bool {
+    pub(super) fn lives(&self, row: &SessionRow, epoch: Epoch, now: Timestamp) -> bool {
         let seen = self.registry.last_seen(row.sid).unwrap_or(row.last_seen);
         let idle = Duration::from_millis(row.idle_millis);
         let ends = row.last_seen.max(seen).after(idle).min(row.expires);
@@ -243,16 +292,19 @@ impl Sessions {
 }
 
 pub(super) fn listing(login: &Login) -> Listing {
-    let user_agent = login
-        .user_agent
-        .as_ref()
-        .and_then(|value| value.to_str().ok());
     Listing {
-        subject: login.identity.subject.clone(),
-        user: login.identity.user.clone(),
+        who: Some(Who {
+            subject: login.identity.subject.clone(),
+            user: login.identity.user.clone(),
+        }),
         address: login.address,
-        user_agent: user_agent.map(|text| text.chars().take(MAX_USER_AGENT).collect()),
+        user_agent: listed_agent(login.user_agent.as_ref()),
     }
+}
+
+pub(super) fn listed_agent(user_agent: Option<&HeaderValue>) -> Option<String> {
+    let text = user_agent.and_then(|value| value.to_str().ok());
+    text.map(|text| text.chars().take(MAX_USER_AGENT).collect())
 }
 
 fn private(login: &Login, now: Timestamp, remembered: bool) -> Private {

@@ -1,7 +1,7 @@
 //! Sessions as this node holds them: one [`Live`] per session, one [`Entry`] per token, and [`LiveSession`], the proof
 //! that a request belongs to a session that is good.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -9,9 +9,11 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use zeroize::Zeroizing;
 
 use super::EndReason;
 use super::binding::Origin;
+use super::data::Known;
 use super::lifecycle::Clocking;
 use super::loading::Refresh;
 use super::record::{Epoch, SessionRow, SubjectTag};
@@ -46,6 +48,7 @@ pub(super) struct Live {
     last_saved: AtomicU64,
     /// How many of its tokens were seen to be replaced.
     replaced: AtomicU32,
+    pub(super) data: Known,
     /// 0 while it lives, else the [`EndReason`] plus one.
     over: AtomicU8,
     ended: Notify,
@@ -68,6 +71,7 @@ impl Live {
             last_seen: AtomicU64::new(row.last_seen.as_millis()),
             last_saved: AtomicU64::new(row.last_seen.as_millis()),
             replaced: AtomicU32::new(0),
+            data: Known::default(),
             over: AtomicU8::new(0),
             ended: Notify::new(),
             place: AtomicU64::new(0),
@@ -202,6 +206,10 @@ pub(super) struct Entry {
     pub(super) live: Arc<Live>,
     /// What was true when this token was read. A login that changes any of it comes with a token of its own.
     pub(super) private: Private,
+    /// The session's own key.
+    pub(super) key: Zeroizing<[u8; 32]>,
+    /// What the session's data took when the cache was last told.
+    weighed: AtomicUsize,
     headers: OnceLock<IdentityHeaders>,
     pub(super) issued: Timestamp,
     pub(super) read: Reading,
@@ -222,7 +230,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(
         hash: TokenHash,
-        (live, private): (Arc<Live>, Private),
+        (live, private, key): (Arc<Live>, Private, Zeroizing<[u8; 32]>),
         issued: Timestamp,
         read: Reading,
     ) -> Self {
@@ -230,6 +238,8 @@ impl Entry {
             hash,
             live,
             private,
+            key,
+            weighed: AtomicUsize::new(0),
             headers: OnceLock::new(),
             issued,
             read,
@@ -240,6 +250,18 @@ impl Entry {
             successor: OnceLock::new(),
             successor_seen: AtomicU64::new(0),
         }
+    }
+
+    /// What the session's data takes in memory, which the cache then knows.
+    pub(super) fn weigh_data(&self) -> usize {
+        let bytes = self.live.data.bytes();
+        self.weighed.store(bytes, Ordering::Relaxed);
+        bytes
+    }
+
+    /// Whether it takes more or less by now.
+    pub(super) fn is_outweighed(&self) -> bool {
+        self.live.data.bytes() != self.weighed.load(Ordering::Relaxed)
     }
 
     pub(super) fn clocking(&self) -> Clocking {

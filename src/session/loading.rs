@@ -8,14 +8,16 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
+use zeroize::Zeroizing;
+
 use super::EndReason;
-use super::live::{Entry, Private, Reading};
+use super::data::Vaulted;
+use super::live::{Entry, Reading};
 use super::record::Stored;
 use super::sessions::{AuthError, Sessions};
 use super::store::StoreError;
 use super::token::Token;
 use crate::clock::TICK;
-use crate::secret::open_with_key;
 use crate::telemetry::{CacheLookup, SessionEvent, StoreOp};
 
 /// How often, at most, the log says that a secret is missing.
@@ -150,25 +152,28 @@ impl Sessions {
             return Err(AuthError::Unknown);
         };
         let sid = stored.session.sid;
-        let Some(private) = self.unseal(token, &stored) else {
+        let Some((key, open)) = self.unseal(token, &stored) else {
             return Err(self.judge_sealed(&stored));
         };
+        let private = open.private;
         let live = self.registry.adopt(&stored.session, &private);
+        live.data.learn(&open.spaces, stored.session.version);
         // Looked at after the session was adopted: an end before that left this mark, a later one finds the session.
         if self.cache.is_ended(&sid) || self.cache.is_overtaken(&stored.session).await {
             live.end(EndReason::Logout);
             return Err(AuthError::Ended);
         }
-        let entry = Arc::new(Entry::new(hash, (live, private), stored.token.issued, read));
+        let entry = Entry::new(hash, (live, private, key), stored.token.issued, read);
+        let entry = Arc::new(entry);
         self.learn_chain(&entry, token, &stored.token);
         Ok(entry)
     }
 
-    fn unseal(&self, token: &Token, stored: &Stored) -> Option<Private> {
+    fn unseal(&self, token: &Token, stored: &Stored) -> Option<(Zeroizing<[u8; 32]>, Vaulted)> {
         let sid = stored.session.sid;
         let key = self.unwrap_key(token, sid, &stored.token.session_key)?;
-        let private = open_with_key(&key, sid.as_bytes(), &stored.session.private)?;
-        postcard::from_bytes(&private).ok()
+        let open = self.open_vault(sid, &key, &stored.session.private)?;
+        Some((key, open))
     }
 
     /// What it means that a session does not open. Where a secret is missing here it is good as soon as that is back,

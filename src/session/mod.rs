@@ -4,6 +4,7 @@ mod binding;
 mod cache;
 mod cookie;
 mod crowd;
+mod data;
 mod device;
 mod ending;
 mod ends;
@@ -22,10 +23,15 @@ mod sight;
 pub mod store;
 mod token;
 mod upkeep;
+mod visitors;
 
 pub use binding::{Bind, Consequence, Origin, Standing};
 pub use cookie::{CookieName, Found, is_ours, remove_cookies};
 pub use crowd::{Begun, OnLimit, PerUser, Room};
+pub use data::{
+    Change, DataError, DataLimits, DataSettings, Edit, Expected, JsonError, Namespace, Refused,
+    Shown, Space,
+};
 pub use device::device;
 pub use issuing::{Issued, Login, LoginError};
 pub use lifecycle::{
@@ -36,9 +42,10 @@ pub use live::{LiveSession, Private};
 pub use record::{
     Epoch, RowError, SessionRow, Stored, SubjectTag, Successor, TokenRow, decode, encode,
 };
-pub use sessions::{AuthError, Listing, Parts, Presence, Sessions, Touches};
+pub use sessions::{AuthError, Listing, Parts, Presence, Sessions, Touches, Who};
 pub use sight::{ListPage, Listed, State, Wanted};
 pub use token::{Sid, Token, TokenHash};
+pub use visitors::{Visitor, Visitors};
 
 use std::time::Duration;
 
@@ -113,6 +120,8 @@ pub struct Settings {
     /// Only ever narrower than the timeouts above.
     pub groups: Vec<GroupLimits>,
     pub bind: Bind,
+    pub data: DataSettings,
+    pub visitors: Visitors,
 }
 
 impl Settings {
@@ -121,7 +130,8 @@ impl Settings {
         let remembered = self
             .remember_me
             .map_or(Duration::ZERO, |limits| limits.absolute);
-        self.absolute_timeout.max(remembered)
+        let visitors = self.visitors.limits.absolute;
+        self.absolute_timeout.max(remembered).max(visitors)
     }
 }
 
@@ -142,6 +152,8 @@ impl Default for Settings {
             remember_me: None,
             groups: Vec::new(),
             bind: Bind::default(),
+            data: DataSettings::default(),
+            visitors: Visitors::default(),
         }
     }
 }

@@ -54,7 +54,7 @@ pub struct SessionRow {
     pub version: u64,
     /// What an administrator may list, sealed under the server secret.
     pub listing: Vec<u8>,
-    /// Identity and data, sealed under the session's own key.
+    /// Identity, and the data of apps, sealed under the session's own key or that of an app.
     pub private: Vec<u8>,
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::EndReason;
+use super::data::Space;
 use super::ends::Ends;
 use super::live::{Live, Private};
 use super::record::{Epoch, SessionRow, SubjectTag};
@@ -39,6 +40,13 @@ impl Registry {
     pub(super) fn learn(&self, row: &SessionRow) {
         if let Some(live) = self.held(row.sid) {
             live.learn(row);
+        }
+    }
+
+    /// Takes over what was just stored of a namespace's data, where somebody holds the session.
+    pub(super) fn learn_data(&self, sid: Sid, namespace: &str, (space, version): (&Space, u64)) {
+        if let Some(live) = self.held(sid) {
+            live.data.learn_one(namespace, space, version);
         }
     }
 

@@ -9,10 +9,9 @@ use super::issuing::{Issued, Login, listing, origin};
 use super::limits::limits_of;
 use super::live::{LiveSession, Private};
 use super::record::SessionRow;
-use super::sessions::{Sessions, pack};
+use super::sessions::Sessions;
 use super::store::{Rotation, StoreError, Update};
 use super::token::{Token, TokenHash};
-use crate::secret::{open_with_key, seal_with_key};
 use crate::telemetry::{AuditEvent, SessionEvent, StoreOp};
 
 /// How often somebody else may be faster, before a renewed login is given up.
@@ -124,21 +123,19 @@ impl Sessions {
         let sid = renewal.session.sid;
         for _ in 0..TRIES {
             let (now, session) = (self.clock.now(), &mut renewal.session);
-            let opened = open_with_key(&renewal.key, sid.as_bytes(), &session.private);
-            let opened = opened.and_then(|bytes| postcard::from_bytes::<Private>(&bytes).ok());
-            let Some(before) = opened else {
+            let Some(mut open) = self.open_vault(sid, &renewal.key, &session.private) else {
                 return Err(StoreError::Damaged("a session does not open".to_owned()));
             };
-            let remembered = before.remembered;
-            let after = Private {
+            let remembered = open.private.remembered;
+            open.private = Private {
                 identity: Some(login.identity.clone()),
                 auth_time: now,
                 amr: login.amr.clone(),
                 origin: origin(login),
-                ..before
+                remembered,
             };
             let limits = limits_of(&self.settings, &login.identity.groups, remembered);
-            session.private = seal_with_key(&renewal.key, sid.as_bytes(), &pack(&after));
+            session.private = self.close_vault(sid, &renewal.key, &open);
             session.listing = self.seal_listing(sid, &listing(login));
             session.last_seen = session.last_seen.max(now);
             session.expires = session.expires.max(now.after(limits.absolute));

@@ -24,6 +24,7 @@ use super::record::SubjectTag;
 use super::registry::Registry;
 use super::store::{SessionStore, StoreError};
 use super::token::{Sid, Token};
+use super::visitors::Births;
 use super::{EndReason, Settings};
 use crate::clock::{Clock, Timestamp};
 use crate::identity::Subject;
@@ -44,6 +45,9 @@ pub struct Sessions {
     pub(super) registry: Arc<Registry>,
     /// Logins of one user wait for each other here, and seldom for anybody else's.
     pub(super) doors: Doors,
+    /// As do changes of one session's data here.
+    pub(super) turns: Doors,
+    pub(super) births: Births,
     pub(super) touches: mpsc::Sender<(Sid, Timestamp)>,
     pub(super) owed: Mutex<Owed>,
     pub(super) outage: Outage,
@@ -105,10 +109,16 @@ pub enum AuthError {
 /// What an administrator may see of a session.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Listing {
-    pub subject: Subject,
-    pub user: String,
+    /// `None` for a visitor who has not logged in.
+    pub who: Option<Who>,
     pub address: IpAddr,
     pub user_agent: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Who {
+    pub subject: Subject,
+    pub user: String,
 }
 
 impl Sessions {
@@ -127,6 +137,8 @@ impl Sessions {
             cache: Cache::new(&settings),
             registry: Arc::default(),
             doors: Doors::default(),
+            turns: Doors::default(),
+            births: Births::default(),
             store,
             keyring,
             settings,

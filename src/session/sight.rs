@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::EndReason;
 use super::live::LiveSession;
 use super::record::SessionRow;
-use super::sessions::{Listing, Sessions};
+use super::sessions::{Listing, Sessions, Who};
 use super::store::StoreError;
 use super::token::Sid;
 use crate::clock::Timestamp;
@@ -62,16 +62,17 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Whether a session is one of them. One that cannot be opened is nobody's.
+    /// Whether a session is one of them. One that cannot be opened is nobody's, nor is a visitor's.
     pub fn fits(&self, listed: &Listed, now: Timestamp) -> bool {
         let listing = listed.listing.as_ref();
-        let is = |wanted: &Option<String>, text: fn(&Listing) -> &str| {
+        let who = listing.and_then(|listing| listing.who.as_ref());
+        let is = |wanted: &Option<String>, text: fn(&Who) -> &str| {
             wanted
                 .as_deref()
-                .is_none_or(|wanted| listing.is_some_and(|listing| text(listing) == wanted))
+                .is_none_or(|wanted| who.is_some_and(|who| text(who) == wanted))
         };
-        is(&self.user, |listing| &listing.user)
-            && is(&self.provider, |listing| &listing.subject.provider)
+        is(&self.user, |who| &who.user)
+            && is(&self.provider, |who| &who.subject.provider)
             && self.state.is_none_or(|state| listed.state == state)
             && self
                 .older_than
@@ -263,11 +264,13 @@ mod tests {
 
     fn listed(created: u64, user: Option<&str>) -> Listed {
         let listing = user.map(|user| Listing {
-            subject: Subject {
-                provider: "local".to_owned(),
-                id: user.to_owned(),
-            },
-            user: user.to_owned(),
+            who: Some(Who {
+                subject: Subject {
+                    provider: "local".to_owned(),
+                    id: user.to_owned(),
+                },
+                user: user.to_owned(),
+            }),
             address: [127, 0, 0, 1].into(),
             user_agent: None,
         });

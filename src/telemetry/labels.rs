@@ -37,6 +37,17 @@ labels! {
 }
 
 labels! {
+    /// What became of something that an app wanted kept in a session.
+    DataChange {
+        /// It could not be stored, and the app's answer was not passed on.
+        Failed = "failed",
+        /// It was malformed, over a limit, or for nobody.
+        Refused = "refused",
+        Stored = "stored",
+    }
+}
+
+labels! {
     LoginOutcome {
         /// Too many passwords are being checked at once.
         Busy = "busy",

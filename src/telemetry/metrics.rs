@@ -20,7 +20,8 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    CacheLookup, LabelSet, LoginOutcome, SessionEvent, StoreOp, StoreSide, UpstreamFailure,
+    CacheLookup, DataChange, LabelSet, LoginOutcome, SessionEvent, StoreOp, StoreSide,
+    UpstreamFailure,
 };
 use super::requests::{RouteMetrics, Routes};
 use super::writer::LineWriter;
@@ -36,6 +37,7 @@ pub struct Metrics {
     cache: PerLabel<CacheLookup, Counter>,
     cached_sessions: Gauge,
     connections: Gauge,
+    data: PerLabel<DataChange, Counter>,
     handshake_failures: Counter,
     logins: PerLabel<LoginOutcome, Counter>,
     sessions: PerLabel<SessionEvent, Counter>,
@@ -65,14 +67,13 @@ impl Metrics {
             routes,
             unrouted,
             logs,
-            cache: PerLabel::new(
+            cache: counters(
                 r,
                 (
                     "doorward_session_cache_lookups",
                     "Looks into the session cache",
                     "result",
                 ),
-                Counter::default,
             ),
             cached_sessions: single(
                 r,
@@ -84,24 +85,27 @@ impl Metrics {
                 "doorward_connections_open",
                 "Client connections that are open",
             ),
+            data: counters(
+                r,
+                (
+                    "doorward_session_data_changes",
+                    "Changes of data that apps keep in sessions",
+                    "result",
+                ),
+            ),
             handshake_failures: single(
                 r,
                 "doorward_tls_handshake_failures",
                 "TLS handshakes that failed",
             ),
-            logins: PerLabel::new(
-                r,
-                ("doorward_logins", "Attempts to log in", "outcome"),
-                Counter::default,
-            ),
-            sessions: PerLabel::new(
+            logins: counters(r, ("doorward_logins", "Attempts to log in", "outcome")),
+            sessions: counters(
                 r,
                 (
                     "doorward_sessions",
                     "What became of sessions and tokens",
                     "event",
                 ),
-                Counter::default,
             ),
             ends: ends(r),
             store: PerLabel::new(
@@ -113,24 +117,22 @@ impl Metrics {
                 ),
                 latency,
             ),
-            store_errors: PerLabel::new(
+            store_errors: counters(
                 r,
                 (
                     "doorward_store_errors",
                     "Failures of the session store",
                     "operation",
                 ),
-                Counter::default,
             ),
             store_available: availability(r),
-            upstream_errors: PerLabel::new(
+            upstream_errors: counters(
                 r,
                 (
                     "doorward_upstream_errors",
                     "Requests without an answer",
                     "kind",
                 ),
-                Counter::default,
             ),
             registry,
         }
@@ -168,6 +170,10 @@ impl Metrics {
     pub fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
+    }
+
+    pub fn data(&self, change: DataChange) {
+        self.data.with(change, Counter::inc);
     }
 
     pub fn handshake_failed(&self) {
@@ -295,6 +301,10 @@ fn single<M: EncodeMetric + Default + Clone + fmt::Debug + Send + Sync + 'static
     let metric = M::default();
     registry.register(name, help, metric.clone());
     metric
+}
+
+fn counters<L: LabelSet>(registry: &mut Registry, naming: Naming) -> PerLabel<L, Counter> {
+    PerLabel::new(registry, naming, Counter::default)
 }
 
 fn ends(registry: &mut Registry) -> Family<[(&'static str, &'static str); 1], Counter> {

@@ -14,7 +14,9 @@ mod writer;
 pub use access_log::{AccessFormat, AccessLine, AccessLog};
 pub use audit::{Audit, AuditEvent};
 pub use diagnostics::{Diagnostics, DiagnosticsError, init};
-pub use labels::{CacheLookup, LoginOutcome, SessionEvent, StoreOp, StoreSide, UpstreamFailure};
+pub use labels::{
+    CacheLookup, DataChange, LoginOutcome, SessionEvent, StoreOp, StoreSide, UpstreamFailure,
+};
 pub use metrics::{Metrics, OpenConnection};
 pub use requests::RouteMetrics;
 pub use writer::{LineWriter, Sink};

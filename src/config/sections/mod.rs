@@ -12,6 +12,7 @@ mod route_access;
 mod route_traffic;
 mod server;
 mod session;
+mod session_data;
 mod session_key;
 mod session_rules;
 mod store;
@@ -53,6 +54,9 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         secrets = [{}]
         remember_me = {}
         bind = {}
+        data = {}
+        anonymous = {}
+        namespace = [{ keys = [{}] }]
         group = [{}]
         [store]
         password = {}

@@ -8,7 +8,7 @@ use http::Method;
 use super::headers::{self, Side};
 use super::identity::Identity;
 use super::provider::Providers;
-use super::route_access::{access, caching, check_cookie_domain, max_auth_age};
+use super::route_access::{access, caching, check_cookie_domain, max_auth_age, session_data};
 use super::route_traffic as traffic;
 use super::session::Session;
 use super::upstream::Upstreams;
@@ -74,7 +74,7 @@ pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &
     let guarded = routing
         .routes
         .iter()
-        .find(|placed| placed.route.access != Access::Public);
+        .find(|placed| !placed.route.access.is_open());
     if let (Some(guarded), false) = (guarded, providers.any) {
         let line = report.line(&guarded.access);
         let message =
@@ -138,6 +138,7 @@ fn route(
     let idle_timeout = idle_timeout(&section, around.session);
     let max_auth_age = max_auth_age(&section, access.as_ref());
     let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
+    let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
     let allow = section
         .strings("allow_paths")
         .iter()
@@ -164,6 +165,7 @@ fn route(
         methods,
         access: access?,
         caching,
+        session_data,
         upstream: upstream?,
         allow,
         idle_timeout,

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::session::Session;
+use super::session_data::name;
 use crate::config::reader::{Section, Value, nearest, quoted};
 use crate::routing::{Access, Caching, HostPattern};
 
 pub(super) fn access(value: &Value<'_>) -> Option<Access> {
-    const HELP: &str = "\"public\" (anybody), \"user\" (anybody who is logged in) or \
+    const HELP: &str = "\"public\" (anybody), \"anonymous\" (anybody, with a session where the app wants one), \"user\" (anybody who is logged in) or \
                         { users = [\"alice\"], groups = [\"staff\"] }";
     if value.as_table().is_some() {
         let section = value.section()?;
@@ -32,11 +33,12 @@ pub(super) fn access(value: &Value<'_>) -> Option<Access> {
         return Some(Access::Only { users, groups });
     }
     match value.as_text() {
+        Some("anonymous") => Some(Access::Anonymous),
         Some("public") => Some(Access::Public),
         Some("user") => Some(Access::User),
         Some(text) => {
             let complaint = value.wrong(format!("{} is not a rule of access", quoted(text)));
-            match nearest(text, ["public", "user"]) {
+            match nearest(text, ["anonymous", "public", "user"]) {
                 Some(meant) => complaint
                     .help(format!("did you mean \"{meant}\"? Known are {HELP}"))
                     .push(),
@@ -66,14 +68,36 @@ pub(super) fn max_auth_age(section: &Section<'_>, access: Option<&Access>) -> Op
     let value = section.value("max_auth_age")?;
     let range = Duration::from_secs(30)..=Duration::from_hours(365 * 24);
     let age = value.duration_in(range);
-    if access == Some(&Access::Public) {
+    if access.is_some_and(Access::is_open) {
+        let name = if access == Some(&Access::Public) {
+            "public"
+        } else {
+            "anonymous"
+        };
         value
-            .wrong("says how old a login may be, where `access = \"public\"` asks for none")
+            .wrong(format!(
+                "says how old a login may be, where `access = \"{name}\"` asks for none"
+            ))
             .at_key()
             .help("remove it, or use `access = \"user\"`")
             .push();
     }
     age
+}
+
+/// The namespace of what the app keeps in sessions.
+pub(super) fn session_data(
+    section: &Section<'_>,
+    access: Option<(&Access, &Value<'_>)>,
+) -> Option<String> {
+    let value = section.value("session_data");
+    if let (None, Some((Access::Anonymous, place))) = (&value, access) {
+        place
+            .wrong("gives visitors a session for what the app keeps, and it keeps nothing")
+            .help("add `session_data = \"shop\"`, or use `access = \"public\"`")
+            .push();
+    }
+    value.as_ref().and_then(name)
 }
 
 /// Browsers drop a cookie for a domain that the host is not below: a login there would never end.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::session_data::{data, visitors};
 use super::session_key::{secret_from_environment, secret_from_file};
 use super::session_rules::{Assurance, bind, groups, judge_longest, per_user, remember_me};
 use crate::config::reader::{Section, Value, show_duration};
@@ -83,6 +84,8 @@ pub(super) fn read(section: Section<'_>) -> Session<'_> {
         remember_me: remember_me(&section, assurance.as_ref()),
         groups: groups(&section, whole),
         bind: bind(&section),
+        data: data(&section),
+        visitors: visitors(&section),
     };
     let clear_site_data = clear_on_logout(&section);
     let secrets = secrets(&section);
@@ -220,19 +223,23 @@ fn outage_grace(section: &Section<'_>) -> Option<Duration> {
 
 /// `None` where none are given; what is wrong with those that are has been reported.
 fn secrets(section: &Section<'_>) -> Option<Vec<Secret>> {
-    let value = section.value("secrets")?;
+    Some(secret_list(&section.value("secrets")?))
+}
+
+/// `[{ file = … }, { env = … }]`.
+pub(super) fn secret_list(value: &Value<'_>) -> Vec<Secret> {
     if value.as_text().is_some() {
-        refuse_inline(&value);
-        return Some(Vec::new());
+        refuse_inline(value);
+        return Vec::new();
     }
     let items = value.list();
     if items.is_empty() && value.is_list() {
         let complaint = value.wrong("names no secret");
         complaint
-            .help("remove the key for one that is made and kept beside the sessions")
+            .help("remove the key, or name one: `[{ file = \"secrets/session.key\" }]`")
             .push();
     }
-    Some(items.iter().filter_map(secret).collect())
+    items.iter().filter_map(secret).collect()
 }
 
 /// One `{ file = … }` or `{ env = … }`.
