@@ -1,17 +1,21 @@
 //! The admin API: who is logged in, and an end to it. It demands a token of whoever comes over TCP; the unix socket is
 //! guarded by its mode. What it says about a session is what was sealed for administrators, never a credential.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Request, StatusCode};
+use http_body::Body;
 use serde_json::{Value, json};
 
 use super::call::{Call, Query, Unclear};
+use super::data::DataPlace;
 use super::{AdminState, Caller, problem, wrong_method};
 use crate::clock::Timestamp;
 use crate::identity::Subject;
@@ -47,13 +51,20 @@ impl Api {
         &self,
         state: &AdminState,
         caller: Caller,
-        request: &Request<B>,
-    ) -> Page {
+        request: Request<B>,
+    ) -> Page
+    where
+        B: Body<Data = Bytes>,
+    {
+        let path = request.uri().path().to_owned();
+        let place = path.strip_prefix(PREFIX).unwrap_or_default();
+        if let Some(place) = DataPlace::of(place) {
+            return self.answer_data(caller, &place, request).await;
+        }
         if let Some(refusal) = self.turn_away(caller, request.headers()) {
             return refusal;
         }
-        let place = request.uri().path().strip_prefix(PREFIX);
-        match Call::of(place.unwrap_or_default(), request) {
+        match Call::of(place, &request) {
             Ok(call) => self.run(call, (state, caller)).await,
             Err(Unclear::Method { allow }) => wrong_method(allow),
             Err(Unclear::NotFound) => problem(StatusCode::NOT_FOUND, None),
@@ -72,12 +83,16 @@ impl Api {
         if bearer(headers).is_some_and(|shown| is_same(shown, token.expose())) {
             return None;
         }
-        self.audit.record(&AuditEvent::AdminRefused { address });
         let detail = "send the token of `server.admin_token`: `Authorization: Bearer …`";
+        Some(self.refuse(address, detail))
+    }
+
+    pub(super) fn refuse(&self, address: IpAddr, detail: &str) -> Page {
+        self.audit.record(&AuditEvent::AdminRefused { address });
         let mut refusal = problem(StatusCode::UNAUTHORIZED, Some(detail));
         let scheme = HeaderValue::from_static("Bearer realm=\"doorward\"");
         refusal.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-        Some(refusal)
+        refusal
     }
 
     async fn run(&self, call: Call, (state, caller): (&AdminState, Caller)) -> Page {
@@ -88,12 +103,7 @@ impl Api {
             Call::EndAllOf(subject) => self.end_all_of(subject, caller).await,
             Call::Status => Ok(self.status(&state.obstacles().await)),
         };
-        done.unwrap_or_else(|error| {
-            let mut refusal = problem(StatusCode::SERVICE_UNAVAILABLE, Some(&error.to_string()));
-            let soon = HeaderValue::from_static("5");
-            refusal.headers_mut().insert(RETRY_AFTER, soon);
-            refusal
-        })
+        done.unwrap_or_else(|error| silent_store(&error))
     }
 
     async fn list(&self, query: Query) -> Result<Page, StoreError> {
@@ -138,9 +148,7 @@ impl Api {
         let ended = self.sessions.end(sid, EndReason::Revoked).await;
         self.record(Some(sid), None, 1, caller);
         ended?;
-        let mut done = page(StatusCode::NO_CONTENT, "", "");
-        done.headers_mut().remove(CONTENT_TYPE);
-        Ok(done)
+        Ok(no_content())
     }
 
     async fn end_all_of(&self, subject: Subject, caller: Caller) -> Result<Page, StoreError> {
@@ -170,8 +178,21 @@ impl Api {
     }
 }
 
+pub(super) fn no_content() -> Page {
+    let mut done = page(StatusCode::NO_CONTENT, "", "");
+    done.headers_mut().remove(CONTENT_TYPE);
+    done
+}
+
+pub(super) fn silent_store(error: &StoreError) -> Page {
+    let mut refusal = problem(StatusCode::SERVICE_UNAVAILABLE, Some(&error.to_string()));
+    let soon = HeaderValue::from_static("5");
+    refusal.headers_mut().insert(RETRY_AFTER, soon);
+    refusal
+}
+
 /// The credentials of the one `Authorization: Bearer` (RFC 6750).
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let (Some(field), None) = (fields.next(), fields.next()) else {
         return None;
@@ -183,7 +204,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// In a time that says nothing about either, not even how long they are.
-fn is_same(shown: &[u8], expected: &[u8]) -> bool {
+pub(super) fn is_same(shown: &[u8], expected: &[u8]) -> bool {
     let (shown, expected) = (digest(&SHA256, shown), digest(&SHA256, expected));
     verify_slices_are_equal(shown.as_ref(), expected.as_ref()).is_ok()
 }
@@ -191,12 +212,13 @@ fn is_same(shown: &[u8], expected: &[u8]) -> bool {
 /// A session in JSON. One that cannot be opened says so, and who it belongs to is not known.
 fn told(listed: &Listed) -> Value {
     let listing = listed.listing.as_ref();
+    let who = listing.and_then(|listing| listing.who.as_ref());
     let user_agent = listing.and_then(|listing| listing.user_agent.as_deref());
     json!({
         "sid": listed.sid.to_string(),
-        "user": listing.map(|listing| &listing.user),
-        "provider": listing.map(|listing| &listing.subject.provider),
-        "subject": listing.map(|listing| &listing.subject.id),
+        "user": who.map(|who| &who.user),
+        "provider": who.map(|who| &who.subject.provider),
+        "subject": who.map(|who| &who.subject.id),
         "created": listed.created.to_string(),
         "last_seen": listed.last_seen.to_string(),
         "ends": listed.ends.to_string(),
@@ -209,7 +231,7 @@ fn told(listed: &Listed) -> Value {
     })
 }
 
-fn no_session() -> Page {
+pub(super) fn no_session() -> Page {
     problem(StatusCode::NOT_FOUND, Some("there is no such session"))
 }
 

@@ -113,7 +113,7 @@ where
 {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(answer(&state, caller, &request).await.map(Full::new)) }
+        async move { Ok::<_, Infallible>(answer(&state, caller, request).await.map(Full::new)) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -3,6 +3,7 @@
 
 mod api;
 mod call;
+mod data;
 mod listener;
 mod socket;
 
@@ -15,9 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ALLOW, HOST, HeaderValue};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body::Body;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -112,7 +115,10 @@ impl AdminState {
     }
 }
 
-async fn answer<B>(state: &AdminState, caller: Caller, request: &Request<B>) -> Page {
+async fn answer<B>(state: &AdminState, caller: Caller, request: Request<B>) -> Page
+where
+    B: Body<Data = Bytes>,
+{
     if !is_for_us(request.uri(), request.headers(), &state.names) {
         return problem(StatusCode::MISDIRECTED_REQUEST, None);
     }
