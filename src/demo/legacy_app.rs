@@ -1,7 +1,6 @@
 //! The sample app behind the demo: a small shop, plain HTTP/1.1, that never learned to log anyone in. It believes the
-//! header `Remote-User` and refuses to know sessions, cookies and passwords.
+//! header `Remote-User`, keeps carts by headers too, and refuses to know sessions, cookies and passwords.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
@@ -18,7 +17,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use minijinja::{Environment, UndefinedBehavior, Value, context};
-use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -27,21 +25,29 @@ use crate::clock::Clock;
 
 const MAX_CONNECTIONS: usize = 256;
 const MAX_BODY: usize = 16 * 1024;
-const MAX_CARTS: usize = 100;
 const MAX_ITEMS: usize = 20;
 /// In characters.
 const MAX_ITEM: usize = 80;
+/// What goes into a header, in bytes.
+const MAX_CART: usize = 3 * 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_mins(1);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the proxy keeps for this app, and how it is told.
+const DATA: &str = "doorward-session-data";
+const SET: &str = "doorward-session-set";
+const UNSET: &str = "doorward-session-unset";
 
 const STYLE: &str = include_str!("templates/style.css");
 const CLOCK_SCRIPT: &str = include_str!("templates/clock.js");
 
-const TEMPLATES: [(&str, &str); 4] = [
+const TEMPLATES: [(&str, &str); 6] = [
+    ("cart.html", include_str!("templates/cart.html")),
     ("clock.html", include_str!("templates/clock.html")),
     ("home.html", include_str!("templates/home.html")),
     ("layout.html", include_str!("templates/layout.html")),
     ("note.html", include_str!("templates/note.html")),
+    ("public.html", include_str!("templates/public.html")),
 ];
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -81,10 +87,9 @@ async fn serve_connection(shop: Arc<Shop>, stream: TcpStream) {
     }
 }
 
-/// The app itself. Carts live in its memory and are gone with it.
+/// The app itself. It remembers nobody: the proxy brings each cart along, and takes it back.
 struct Shop {
     templates: Environment<'static>,
-    carts: Mutex<HashMap<String, Vec<String>>>,
 }
 
 /// Why something was not put into a cart.
@@ -92,7 +97,6 @@ struct Shop {
 enum Unsold {
     CartFull,
     NoItem,
-    ShopFull,
 }
 
 impl Shop {
@@ -109,10 +113,7 @@ impl Shop {
                 .add_template(name, source)
                 .expect("a template that parses");
         }
-        Self {
-            templates,
-            carts: Mutex::default(),
-        }
+        Self { templates }
     }
 
     async fn answer<B>(&self, request: Request<B>) -> Answer
@@ -126,7 +127,7 @@ impl Shop {
         match request.uri().path() {
             "/" if reads => self.home(headers),
             "/cart" if posts => self.put_in_cart(request).await,
-            "/cart/clear" if posts => self.clear_cart(headers),
+            "/cart/clear" if posts => clear_cart(headers),
             "/clock" if reads && wants_page(headers) => self.clock(headers),
             "/clock" if reads => ticks(),
             "/clock.js" if reads => whole(
@@ -134,7 +135,10 @@ impl Shop {
                 "text/javascript; charset=utf-8",
                 CLOCK_SCRIPT,
             ),
-            "/public" if reads => self.note(headers, StatusCode::OK, PUBLIC),
+            "/public" if reads => {
+                let values = context! { user => user(headers), items => cart(headers) };
+                self.page(StatusCode::OK, "public.html", &values)
+            }
             "/staff" if reads => self.note(headers, StatusCode::OK, STAFF),
             "/" | "/clock" | "/clock.js" | "/public" | "/staff" => {
                 self.not_allowed(headers, "GET, HEAD")
@@ -147,13 +151,10 @@ impl Shop {
     fn home(&self, headers: &HeaderMap) -> Answer {
         let user = user(headers);
         let name = text(headers, "remote-name").or_else(|| user.clone());
-        let items = user
-            .as_ref()
-            .and_then(|user| self.carts.lock().get(user).cloned());
         let rows: Vec<Value> = headers.iter().map(row).collect();
         let values = context! {
             user, name,
-            items => items.unwrap_or_default(),
+            items => cart(headers),
             headers => rows,
             has_cookie => headers.contains_key(header::COOKIE),
         };
@@ -166,9 +167,6 @@ impl Shop {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
-        let Some(user) = user(&head.headers) else {
-            return self.note(&head.headers, StatusCode::FORBIDDEN, NOBODY);
-        };
         let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
         let body = match collected.await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -182,42 +180,15 @@ impl Shop {
                 return closing(self.note(&head.headers, StatusCode::REQUEST_TIMEOUT, TOO_SLOW));
             }
         };
-        match self.sell(user, &body) {
-            Ok(()) => see_home(),
+        match sell(cart(&head.headers), &body) {
+            Ok(cart) => {
+                let mut answer = see_cart(&head.headers);
+                answer.headers_mut().insert(SET, cart);
+                answer
+            }
             Err(Unsold::CartFull) => self.note(&head.headers, StatusCode::CONFLICT, CART_FULL),
             Err(Unsold::NoItem) => self.note(&head.headers, StatusCode::BAD_REQUEST, NO_ITEM),
-            Err(Unsold::ShopFull) => {
-                self.note(&head.headers, StatusCode::SERVICE_UNAVAILABLE, SHOP_FULL)
-            }
         }
-    }
-
-    fn sell(&self, user: String, form: &[u8]) -> Result<(), Unsold> {
-        let mut fields = url::form_urlencoded::parse(form);
-        let (_, item) = fields
-            .find(|(name, _)| name == "item")
-            .ok_or(Unsold::NoItem)?;
-        let item = item.trim();
-        if item.is_empty() || item.chars().count() > MAX_ITEM {
-            return Err(Unsold::NoItem);
-        }
-        let mut carts = self.carts.lock();
-        if carts.len() >= MAX_CARTS && !carts.contains_key(&user) {
-            return Err(Unsold::ShopFull);
-        }
-        let cart = carts.entry(user).or_default();
-        if cart.len() >= MAX_ITEMS {
-            return Err(Unsold::CartFull);
-        }
-        cart.push(item.to_owned());
-        Ok(())
-    }
-
-    fn clear_cart(&self, headers: &HeaderMap) -> Answer {
-        if let Some(user) = user(headers) {
-            self.carts.lock().remove(&user);
-        }
-        see_home()
     }
 
     fn clock(&self, headers: &HeaderMap) -> Answer {
@@ -260,24 +231,52 @@ impl Shop {
 type Note = (&'static str, &'static str);
 
 const CART_FULL: Note = ("Your cart is full", "Empty it before you put in more.");
-const NOBODY: Note = ("You are nobody", "Only somebody can have a cart.");
 const NOT_ALLOWED: Note = ("Not like this", "This page does not take such a request.");
 const NOT_FOUND: Note = ("Nothing here", "The shop has no such page.");
 const NO_ITEM: Note = ("Put in what?", "Name one thing in at most 80 characters.");
-const PUBLIC: Note = (
-    "Everybody is welcome here",
-    "This page is open to people who have not logged in. The rest of the shop is not.",
-);
-const SHOP_FULL: Note = (
-    "The shop is full",
-    "Too many people have a cart. Come back later.",
-);
 const STAFF: Note = ("Staff only", "You are here, so you are staff.");
 const TOO_LARGE: Note = ("That is too much", "The shop cannot carry that.");
 const TOO_SLOW: Note = (
     "That took too long",
     "The shop waited for the rest of your request.",
 );
+
+/// The cart with one thing more, as the proxy is to keep it.
+fn sell(mut items: Vec<String>, form: &[u8]) -> Result<HeaderValue, Unsold> {
+    let mut fields = url::form_urlencoded::parse(form);
+    let (_, item) = fields
+        .find(|(name, _)| name == "item")
+        .ok_or(Unsold::NoItem)?;
+    let item = item.trim();
+    if item.is_empty() || item.chars().count() > MAX_ITEM {
+        return Err(Unsold::NoItem);
+    }
+    items.push(item.to_owned());
+    let mut encoded = url::form_urlencoded::Serializer::new(String::new());
+    let encoded = encoded
+        .extend_pairs(items.iter().map(|item| ("item", item)))
+        .finish();
+    let value = HeaderValue::try_from(format!("cart=\"{encoded}\""));
+    match value {
+        Ok(value) if items.len() <= MAX_ITEMS && value.len() <= MAX_CART => Ok(value),
+        _ => Err(Unsold::CartFull),
+    }
+}
+
+fn clear_cart(headers: &HeaderMap) -> Answer {
+    let mut answer = see_cart(headers);
+    let cart = HeaderValue::from_static("cart");
+    answer.headers_mut().insert(UNSET, cart);
+    answer
+}
+
+/// What the proxy has kept of a visitor: `cart="item=Bread&item=Apples"`, which needs no escapes.
+fn cart(headers: &HeaderMap) -> Vec<String> {
+    let data = headers.get(DATA).and_then(|data| data.to_str().ok());
+    let cart = data.and_then(|data| data.strip_prefix("cart=\"")?.strip_suffix('"'));
+    let items = url::form_urlencoded::parse(cart.unwrap_or_default().as_bytes());
+    items.map(|(_, item)| item.into_owned()).collect()
+}
 
 /// Who asks, as far as this app believes: what the proxy wrote.
 fn user(headers: &HeaderMap) -> Option<String> {
@@ -330,11 +329,17 @@ fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
     finish(status, content_type, Full::new(body.into()).boxed_unsync())
 }
 
-fn see_home() -> Answer {
+/// The page that shows the cart to whoever asks.
+fn see_cart(headers: &HeaderMap) -> Answer {
+    let place = if user(headers).is_some() {
+        "/"
+    } else {
+        "/public"
+    };
     let mut answer = whole(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", "");
     answer
         .headers_mut()
-        .insert(header::LOCATION, HeaderValue::from_static("/"));
+        .insert(header::LOCATION, HeaderValue::from_static(place));
     answer
 }
 
@@ -416,10 +421,14 @@ mod tests {
         ] {
             let page = html(shop.answer(request.body(empty()).unwrap()).await).await;
             assert!(page.contains("you are nobody"), "{page}");
-            assert!(!page.contains("action=\"/cart\""));
         }
         let request = Request::post("/cart").body(form("item=Bread")).unwrap();
-        assert_eq!(shop.answer(request).await.status(), StatusCode::FORBIDDEN);
+        let answer = shop.answer(request).await;
+        assert_eq!(
+            answer.headers()["location"],
+            "/public",
+            "who has a cart all the same"
+        );
     }
 
     #[tokio::test]
@@ -444,25 +453,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cart_keeps_what_its_owner_put_in() {
+    async fn a_cart_is_what_the_proxy_brings_and_takes_back() {
         let shop = Shop::new();
-        for item in ["item=Bread", "item=%3Cb%3E+%26+more"] {
-            let answer = shop.answer(post("/cart").body(form(item)).unwrap()).await;
+        let mut kept = None;
+        for item in ["item=Bread", "item=%3Cb%3E+%26+%22%C3%BC"] {
+            let mut request = post("/cart");
+            if let Some(kept) = kept.take() {
+                request = request.header(DATA, kept);
+            }
+            let answer = shop.answer(request.body(form(item)).unwrap()).await;
             assert_eq!(answer.status(), StatusCode::SEE_OTHER);
             assert_eq!(answer.headers()["location"], "/");
+            kept = Some(answer.headers()[SET].clone());
         }
-        let page = home(&shop, "alice").await;
-        assert!(
-            page.contains("<li>Bread</li>\n<li>&lt;b&gt; &amp; more</li>"),
-            "{page}"
-        );
+        let kept = kept.unwrap();
+        assert_eq!(kept, "cart=\"item=Bread&item=%3Cb%3E+%26+%22%C3%BC\"");
+        for path in ["/", "/public"] {
+            let request = get(path).header(DATA, kept.clone());
+            let page = html(shop.answer(request.body(empty()).unwrap()).await).await;
+            let list = "<li>Bread</li>\n<li>&lt;b&gt; &amp; &quot;ü</li>";
+            assert!(page.contains(list), "{page}");
+        }
         assert!(home(&shop, "bob").await.contains("Nothing in it yet."));
 
         let answer = shop
             .answer(post("/cart/clear").body(empty()).unwrap())
             .await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER);
-        assert!(home(&shop, "alice").await.contains("Nothing in it yet."));
+        assert_eq!(answer.headers()[UNSET], "cart");
     }
 
     #[tokio::test]
@@ -473,25 +491,11 @@ mod tests {
             let answer = shop.answer(post("/cart").body(form(body)).unwrap()).await;
             assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{body}");
         }
-        for _ in 0..MAX_ITEMS {
-            assert_eq!(shop.sell("alice".to_owned(), b"item=Bread"), Ok(()));
+        let items = |count, item: &str| vec![item.to_owned(); count];
+        assert!(sell(items(MAX_ITEMS - 1, "Bread"), b"item=Bread").is_ok());
+        for full in [items(MAX_ITEMS, "Bread"), items(15, &"ü".repeat(MAX_ITEM))] {
+            assert_eq!(sell(full, b"item=Bread"), Err(Unsold::CartFull));
         }
-        assert_eq!(
-            shop.sell("alice".to_owned(), b"item=Bread"),
-            Err(Unsold::CartFull)
-        );
-        for number in 1..MAX_CARTS {
-            assert_eq!(shop.sell(format!("user-{number}"), b"item=Bread"), Ok(()));
-        }
-        assert_eq!(
-            shop.sell("one-more".to_owned(), b"item=Bread"),
-            Err(Unsold::ShopFull)
-        );
-        assert_eq!(
-            shop.sell("user-1".to_owned(), b"item=Bread"),
-            Ok(()),
-            "a cart that exists goes on"
-        );
     }
 
     #[tokio::test]
@@ -581,11 +585,14 @@ mod tests {
         let serving = tokio::spawn(serve(listener));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = b"POST /cart HTTP/1.1\r\nhost: shop\r\nremote-user: alice\r\ncontent-length: 10\r\n\r\nitem=Bread\
-            GET / HTTP/1.1\r\nhost: shop\r\nremote-user: alice\r\nconnection: close\r\n\r\n";
+            GET / HTTP/1.1\r\nhost: shop\r\nremote-user: alice\r\ndoorward-session-data: cart=\"item=Bread\"\r\n\
+            connection: close\r\n\r\n";
         stream.write_all(request).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 303 See Other\r\n"), "{answer}");
+        let set = "\r\ndoorward-session-set: cart=\"item=Bread\"\r\n";
+        assert!(answer.contains(set), "{answer}");
         assert!(answer.contains("<li>Bread</li>"), "{answer}");
         serving.abort();
     }
