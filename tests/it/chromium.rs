@@ -89,6 +89,33 @@ async fn the_back_button_leads_to_no_page_of_a_session_that_has_ended() {
 }
 
 #[tokio::test]
+async fn what_is_put_into_the_cart_before_the_login_is_in_it_afterwards() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, true).await;
+    browser.open(&demo.at("/public")).await;
+    browser.until_heading("Everybody is welcome here").await;
+    browser.click("button[value=Bread]").await;
+    browser.until(".cart").await;
+    browser.fill("#item", "Ünusual <tea>").await;
+    browser.click(".line button").await;
+    browser.until(".cart li:nth-child(2)").await;
+    assert_eq!(browser.url().await, demo.at("/public"));
+    look(&browser, "visitors-cart").await;
+
+    browser.follow("To the shop").await;
+    browser.until_heading("Log in").await;
+    log_in(&browser, &demo.user, &demo.password).await;
+    browser.until_heading("Hello, Demo Visitor").await;
+    assert_eq!(browser.text(".cart").await, "Bread\nÜnusual <tea>");
+    browser.click("button[value=Coffee]").await;
+    browser.until(".cart li:nth-child(3)").await;
+    assert_eq!(browser.url().await, demo.url);
+    browser.click("form .quiet").await;
+    browser.until(".line").await;
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn a_person_is_told_what_is_wrong() {
     let demo = Demo::start();
     let browser = Chromium::start(&demo, true).await;

@@ -380,7 +380,7 @@ fn several_errors_come_at_once_in_the_order_of_the_file() {
     doorward.toml:10:10: route.access: "everybody" is not a rule of access
        10 | access = "everybody"
           |          ^^^^^^^^^^^
-      help: known are "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+      help: known are "public" (anybody), "anonymous" (anybody, with a session where the app wants one), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
 
     doorward.toml:11:12: route.upstream: "127.0.0.1:3000" is not the address of an app
        11 | upstream = "127.0.0.1:3000"
@@ -412,7 +412,7 @@ fn broken_syntax_is_placed_and_the_rest_is_read_all_the_same() {
     doorward.toml:15:10: route.access: "usr" is not a rule of access
        15 | access = "usr"
           |          ^^^^^
-      help: did you mean "user"? Known are "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+      help: did you mean "user"? Known are "public" (anybody), "anonymous" (anybody, with a session where the app wants one), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
 
     3 errors in doorward.toml
     "#);
@@ -430,7 +430,7 @@ fn a_line_that_is_no_setting_hides_nothing_below_it() {
     doorward.toml:14:10: route.access: "usr" is not a rule of access
        14 | access = "usr"
           |          ^^^^^
-      help: did you mean "user"? Known are "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+      help: did you mean "user"? Known are "public" (anybody), "anonymous" (anybody, with a session where the app wants one), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
 
     2 errors in doorward.toml
     "#);
@@ -717,12 +717,12 @@ fn access_has_few_words_and_never_names_nobody() {
     doorward.toml:14:10: route.access: "users" is not a rule of access
        14 | access = "users"
           |          ^^^^^^^
-      help: did you mean "user"? Known are "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+      help: did you mean "user"? Known are "public" (anybody), "anonymous" (anybody, with a session where the app wants one), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
 
     doorward.toml:18:10: route.access: names nobody, so nobody could pass
        18 | access = {}
           |          ^^
-      help: "public" (anybody), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
+      help: "public" (anybody), "anonymous" (anybody, with a session where the app wants one), "user" (anybody who is logged in) or { users = ["alice"], groups = ["staff"] }
 
     doorward.toml:22:12: route.access.group: unknown key
        22 | access = { group = ["x"] }
@@ -1473,4 +1473,67 @@ fn browsers_are_told_to_stay_with_https_but_not_where_people_develop() {
     let said = |age: &str| minimal_with(files, &format!("{files}\nhsts_max_age = \"{age}\""));
     assert_eq!(age(&said("0s")), 0);
     assert_eq!(age(&said("1h")), 3600);
+}
+
+#[test]
+fn session_data_has_names_limits_and_keys_that_fit_each_other() {
+    let text = minimal_with(
+        "[tls]",
+        "[session]\n\
+         data = { max_keys = 0, max_header_bytes = \"1MiB\" }\n\
+         anonymous = { idle_timeout = \"8d\", max_per_address = 0 }\n\
+         [[session.namespace]]\nname = \"My Shop\"\nkeys = \"s3cr3t s3cr3t s3cr3t s3cr3t s3cr3t\"\n\
+         [[session.namespace]]\nname = \"shop\"\n\n[tls]",
+    );
+    let text = text.replace(
+        "access = \"user\"",
+        "access = \"anonymous\"\nmax_auth_age = \"5m\"",
+    );
+    let told = complaints(&text);
+    assert!(!told.contains("s3cr3t"), "{told}");
+    assert_snapshot!(told, @r#"
+    doorward.toml:5:21: session.data.max_keys: 0 is not between 1 and 1000
+        5 | data = { max_keys = 0, max_header_bytes = "1MiB" }
+          |                     ^
+
+    doorward.toml:5:43: session.data.max_header_bytes: "1MiB" is not between 64B and 16KiB
+        5 | data = { max_keys = 0, max_header_bytes = "1MiB" }
+          |                                           ^^^^^^
+
+    doorward.toml:6:30: session.anonymous.idle_timeout: 8d is longer than the `absolute_timeout` beside it (7d)
+        6 | anonymous = { idle_timeout = "8d", max_per_address = 0 }
+          |                              ^^^^
+      help: a session that may idle longer than it lives never idles out; make it the shorter one
+
+    doorward.toml:6:54: session.anonymous.max_per_address: 0 is not between 1 and 4294967295
+        6 | anonymous = { idle_timeout = "8d", max_per_address = 0 }
+          |                                                      ^
+
+    doorward.toml:8:8: session.namespace.name: "My Shop" is no name for a namespace
+        8 | name = "My Shop"
+          |        ^^^^^^^^^
+      help: lower-case letters, digits and `-_.`, at most 64, like "shop"
+
+    doorward.toml:9:8: session.namespace.keys: a secret cannot stand in this file, which people copy, commit and show
+        9 | keys = ************************************
+          |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      help: keep it in a file that only doorward can read, `{ file = "secrets/session.key" }`, or in the environment, `{ env = "DOORWARD_SESSION_SECRET" }`; take a new one, this one was written down
+
+    doorward.toml:10:1: session.namespace.keys: is missing
+       10 | [[session.namespace]]
+          | ^^^^^^^^^^^^^^^^^^^^^
+      help: for example `keys = [{ file = "secrets/shop.key" }]`
+
+    doorward.toml:23:10: route.access: gives visitors a session for what the app keeps, and it keeps nothing
+       23 | access = "anonymous"
+          |          ^^^^^^^^^^^
+      help: add `session_data = "shop"`, or use `access = "public"`
+
+    doorward.toml:24:1: route.max_auth_age: says how old a login may be, where `access = "anonymous"` asks for none
+       24 | max_auth_age = "5m"
+          | ^^^^^^^^^^^^
+      help: remove it, or use `access = "user"`
+
+    9 errors in doorward.toml
+    "#);
 }

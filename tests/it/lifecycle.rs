@@ -1023,5 +1023,6 @@ fn login(user: &str) -> Login {
         remember: false,
         replaces: None,
         epoch: Epoch::default(),
+        carries: None,
     }
 }

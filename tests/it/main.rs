@@ -39,6 +39,7 @@ mod postgres;
 mod process;
 #[cfg(feature = "redis")]
 mod redis;
+mod session_data;
 mod sessions;
 mod sight;
 mod sign_in;

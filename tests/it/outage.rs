@@ -873,6 +873,7 @@ fn login(user: &str) -> Login {
         remember: false,
         replaces: None,
         epoch: Epoch::default(),
+        carries: None,
     }
 }
 
