@@ -23,7 +23,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    Database, PASSWORD, PostgresProcess, Reply, database, eventually, proxy, soon, upstream,
+    Database, Fault, Faults, PASSWORD, PostgresProcess, Reply, database, eventually, proxy, soon,
+    upstream,
 };
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -139,6 +140,31 @@ async fn a_push_channel_that_is_cut_is_told_of_twice_and_comes_back() {
         assert_eq!(store.remove(session.sid).await, Ok(true));
         assert_eq!(next(&mut news).await, Invalidation::Ended(session.sid));
     }
+}
+
+#[tokio::test]
+async fn a_store_that_has_no_news_for_a_node_answers_it_all_the_same() {
+    let database = database().await;
+    let relay = Faults::before(database.port).await;
+    let mut settings = database.settings();
+    settings.server = PostgresServer::Tcp {
+        host: relay.addr.ip().to_string(),
+        port: relay.addr.port(),
+    };
+    let (store, mut news) = listening(&settings).await;
+    let (_, token) = created(&store).await;
+    relay.set(Fault::Deaf);
+    let listeners = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE query LIKE 'LISTEN%' AND datname = current_database()";
+    database.execute(listeners).await;
+    assert_eq!(next(&mut news).await, Invalidation::Interrupted);
+    // It tries to hear again several times meanwhile.
+    let end = Instant::now() + SECOND / 2;
+    while Instant::now() < end {
+        assert!(matches!(store.load(token.hash).await, Ok(Some(_))));
+    }
+    relay.set(Fault::None);
+    assert_eq!(next(&mut news).await, Invalidation::Interrupted);
 }
 
 #[tokio::test]

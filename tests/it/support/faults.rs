@@ -13,6 +13,8 @@ pub enum Fault {
     None,
     /// An answer ends in its middle, and with it the connection.
     Cut,
+    /// A connection ends that asks PostgreSQL for news. All others are as they were.
+    Deaf,
     /// Every answer is this late.
     Delay(Duration),
     /// Answers are replaced by bytes that are none.
@@ -96,6 +98,9 @@ async fn pump(
         }
         let now = *fault.borrow();
         match (now, way) {
+            (Fault::Deaf, Way::There) if bytes.windows(6).any(|word| word == b"LISTEN") => {
+                return Ok(());
+            }
             (Fault::HalfOpen, _) => continue,
             (Fault::Stall, _) => {
                 let lifted = fault.wait_for(|fault| *fault != Fault::Stall).await;

@@ -38,12 +38,18 @@ impl From<StoreError> for Fault {
     }
 }
 
+impl From<&Fault> for StoreError {
+    fn from(fault: &Fault) -> Self {
+        match fault {
+            Fault::Refused(error) => error.clone(),
+            Fault::Driver(error) => told(error),
+        }
+    }
+}
+
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Refused(error) => error,
-            Fault::Driver(error) => told(&error),
-        }
+        Self::from(&fault)
     }
 }
 

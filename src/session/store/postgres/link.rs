@@ -73,7 +73,14 @@ pub(super) async fn keep(link: Arc<Link>, options: PgConnectOptions) {
     };
     let (mut pause, mut has_listened) = (FIRST_PAUSE, false);
     loop {
-        match keeper.connect().await {
+        let listening = match keeper.reach().await {
+            Ok(()) => keeper.listen().await,
+            Err(fault) => {
+                keeper.note_absence(&fault);
+                Err(fault)
+            }
+        };
+        match listening {
             Ok(mut listener) => {
                 pause = FIRST_PAUSE;
                 keeper.note_ready(has_listened);
@@ -86,7 +93,7 @@ pub(super) async fn keep(link: Arc<Link>, options: PgConnectOptions) {
                 keeper.link.tell(Invalidation::Interrupted);
             }
             Err(fault) => {
-                keeper.note_trouble(fault);
+                keeper.note_trouble(&fault);
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -95,7 +102,8 @@ pub(super) async fn keep(link: Arc<Link>, options: PgConnectOptions) {
 }
 
 impl Keeper {
-    async fn connect(&mut self) -> Result<PgListener, Fault> {
+    /// Whether there is a server, with the tables it needs.
+    async fn reach(&mut self) -> Result<(), Fault> {
         let limit = self.link.limit;
         // The pool would wait for a server that refuses, and then not say why.
         let first = timeout(limit, PgConnection::connect_with(&self.options)).await;
@@ -106,6 +114,11 @@ impl Keeper {
             schema::prepare(first).await?;
             self.prepared = true;
         }
+        Ok(())
+    }
+
+    async fn listen(&self) -> Result<PgListener, Fault> {
+        let limit = self.link.limit;
         let listening = timeout(limit, listener(&self.options, limit)).await;
         listening.map_err(|_| StoreError::Timeout)?
     }
@@ -121,16 +134,21 @@ impl Keeper {
         self.link.state.send_replace(State::Ready);
     }
 
-    fn note_trouble(&mut self, fault: Fault) {
-        let is_absent = match &fault {
+    /// A server that only refuses another connection still answers on those that are there, as does one that only
+    /// has no news for us.
+    fn note_absence(&self, fault: &Fault) {
+        let is_absent = match fault {
             Fault::Refused(error) => *error == StoreError::Timeout,
             Fault::Driver(error) => is_absence(error),
         };
-        let error = StoreError::from(fault);
-        // A server that only refuses another connection still answers on those that are there.
         if is_absent || !self.prepared {
-            self.link.state.send_replace(State::Failing(error.clone()));
+            let error = StoreError::from(fault);
+            self.link.state.send_replace(State::Failing(error));
         }
+    }
+
+    fn note_trouble(&mut self, fault: &Fault) {
+        let error = StoreError::from(fault);
         if self.trouble.as_ref() != Some(&error) {
             tracing::error!(%error, "the session store cannot be reached, trying again");
             self.trouble = Some(error);
