@@ -235,7 +235,7 @@ async fn a_run(shared: impl Shared) -> String {
         nodes.words()
     );
     // Otherwise nothing was shown.
-    assert!(sessions > 15 && requests > 500 && ends > 10);
+    assert!(sessions >= 10 && requests > 300 && ends >= 6);
     told
 }
 

@@ -16,6 +16,9 @@ use crate::support::{Process, ProxyBuilder, add_user, eventually, proxy, soon};
 pub const COUNT: usize = 3;
 pub const USERS: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
 
+/// A store on a busy machine is slow, and that is not what is judged here: nothing is to be refused for it.
+const UNHURRIED: &str = "timeout = \"15s\"";
+
 const RUN: &[&str] = &["run", "--config", "doorward.toml"];
 
 /// A store that nodes share, and the way in which it tells them of ends.
@@ -53,7 +56,7 @@ impl<S: Shared> Nodes<S> {
     /// Starts them with keys for the section `[session]`. All hear each other.
     pub async fn start(shared: S, app: &str, session: &str) -> Self {
         let builder = |node| {
-            let keys = shared.keys(node);
+            let keys = format!("{}\n{UNHURRIED}", shared.keys(node));
             proxy().app(app).with("session", session).store(keys)
         };
         let nodes: Vec<Node> = (0..COUNT).map(|node| Node::new(&builder(node))).collect();

@@ -141,9 +141,10 @@ impl<S: Shared> Person<S> {
         // All of the user's sessions may have ended in this moment.
         assert!(
             matches!(answer.status.as_u16(), 303 | 409),
-            "{}: {}",
+            "{}: {}\n{}",
             answer.status,
-            answer.text()
+            answer.text(),
+            self.nodes.words()
         );
         self.keep(&answer);
         given(&answer)?;

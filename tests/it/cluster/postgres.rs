@@ -1,18 +1,19 @@
-//! Nodes on one PostgreSQL, each as a role of its own, so that each can be cut off by itself.
+//! Nodes on one PostgreSQL, each by a relay of its own and as a role of its own, so that each can be cut off by itself.
 
 use async_trait::async_trait;
 use sqlx::query_scalar;
 use tempfile::TempDir;
 
 use super::nodes::{COUNT, Shared};
-use crate::support::{Database, PostgresProcess};
+use crate::support::{Database, Fault, Faults, PostgresProcess};
 
 /// What a connection says last that waits for news.
-const LISTENERS: &str = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+const LISTENERS: &str = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND state = 'idle'";
 
 pub struct OnPostgres {
     _server: PostgresProcess,
     database: Database,
+    relays: [Faults; COUNT],
     /// For the password.
     folder: TempDir,
 }
@@ -31,7 +32,9 @@ impl OnPostgres {
                 database.execute(&statement).await;
             }
         }
+        let relay = || Faults::before(server.port);
         Self {
+            relays: [relay().await, relay().await, relay().await],
             _server: server,
             database,
             folder: TempDir::new().unwrap(),
@@ -41,11 +44,6 @@ impl OnPostgres {
     async fn end_listeners(&self, of: &str) {
         let end = format!("SELECT pg_terminate_backend(pid) {LISTENERS} {of}");
         self.database.execute(&end).await;
-    }
-
-    async fn limit_connections(&self, node: usize, limit: &str) {
-        let set = format!("ALTER ROLE {} CONNECTION LIMIT {limit}", name(node));
-        self.database.execute(&set).await;
     }
 }
 
@@ -57,18 +55,21 @@ fn name(node: usize) -> String {
 impl Shared for OnPostgres {
     fn keys(&self, node: usize) -> String {
         let keys = self.database.keys(self.folder.path());
-        keys.replace("//doorward@", &format!("//{}@", name(node)))
+        let relay = self.relays[node].addr;
+        keys.replace(
+            &format!("//doorward@127.0.0.1:{}", self.database.port),
+            &format!("//{}@{relay}", name(node)),
+        )
     }
 
     async fn cut(&self, node: usize) {
-        // What is connected stays.
-        self.limit_connections(node, "1").await;
+        self.relays[node].set(Fault::Deaf);
         self.end_listeners(&format!("AND usename = '{}'", name(node)))
             .await;
     }
 
     async fn mend(&self, node: usize) {
-        self.limit_connections(node, "-1").await;
+        self.relays[node].set(Fault::None);
     }
 
     async fn interrupt(&self) {
