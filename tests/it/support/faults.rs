@@ -14,6 +14,7 @@ pub enum Fault {
     /// An answer ends in its middle, and with it the connection.
     Cut,
     /// A connection ends that asks PostgreSQL for news. All others are as they were.
+    #[cfg(feature = "postgres")]
     Deaf,
     /// Every answer is this late.
     Delay(Duration),
@@ -98,6 +99,7 @@ async fn pump(
         }
         let now = *fault.borrow();
         match (now, way) {
+            #[cfg(feature = "postgres")]
             (Fault::Deaf, Way::There) if bytes.windows(6).any(|word| word == b"LISTEN") => {
                 return Ok(());
             }
