@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 
 #[cfg(feature = "redis")]
 use crate::support::RedisProcess;
-use crate::support::{Browser, Kept, PASSWORD, Process, ProxyBuilder, Reply, proxy, upstream};
+use crate::support::{
+    Browser, Kept, PASSWORD, Process, ProxyBuilder, Recorded, Reply, proxy, upstream,
+};
 #[cfg(feature = "postgres")]
 use crate::support::{Database, PostgresProcess};
 
@@ -29,11 +31,11 @@ macro_rules! kills {
 }
 
 kills! {
-    logins_logouts_and_rotations_survive_in_the_embedded_store: Place::embedded();
+    what_was_answered_survives_in_the_embedded_store: Place::embedded();
     #[cfg(feature = "postgres")]
-    logins_logouts_and_rotations_survive_in_postgres: Place::postgres();
+    what_was_answered_survives_in_postgres: Place::postgres();
     #[cfg(feature = "redis")]
-    logins_logouts_and_rotations_survive_in_redis_with_every_write_on_the_disk: Place::redis();
+    what_was_answered_survives_in_redis_with_every_write_on_the_disk: Place::redis();
 }
 
 /// Where sessions are kept, and what dies.
@@ -127,8 +129,9 @@ impl Place {
 async fn survives(mut place: Place) -> String {
     let kills = std::env::var("DOORWARD_TEST_KILLS");
     let rounds = kills.map_or(3, |text| text.parse().unwrap());
-    let app = upstream(|_| Reply::ok("hello")).await;
-    let site = proxy().app(&app.url());
+    let app = upstream(counts).await;
+    let keeps = "access = \"user\"\nsession_data = \"shop\"";
+    let site = proxy().route("/", &app.url(), keeps);
     let site = site.with("session", "rotate_interval = \"50ms\"");
     let folder: Arc<TempDir> = place.keep(site).prepare();
     let mut known = Known::default();
@@ -136,7 +139,7 @@ async fn survives(mut place: Place) -> String {
         let mut process = Process::start(folder.path(), RUN);
         let addr = process.addr().await;
         known.check(&mut Kept::http2(addr, "localhost").await).await;
-        assert_eq!((known.lost, known.revived), (0, 0), "before round {round}");
+        assert!(known.is_whole(), "{} before round {round}", known.summary());
         let (events, mut heard) = mpsc::unbounded_channel();
         let mut browsers = JoinSet::new();
         for _ in 0..BROWSERS {
@@ -164,9 +167,20 @@ async fn survives(mut place: Place) -> String {
     let mut process = Process::start(folder.path(), RUN);
     let addr = process.addr().await;
     known.check(&mut Kept::http2(addr, "localhost").await).await;
-    assert_eq!((known.lost, known.revived), (0, 0));
+    assert!(known.is_whole(), "{}", known.summary());
     assert!(known.logins > rounds && known.logouts > 0 && known.rotations > 0);
+    assert!(known.writes > rounds);
     format!("{rounds} kills, {}", known.summary())
+}
+
+/// Keeps the number that it is told, and says which it has kept.
+fn counts(request: &Recorded) -> Reply {
+    let set = match request.all("x-count").first() {
+        Some(number) => format!("Doorward-Session-Set: count={number}\r\n"),
+        None => String::new(),
+    };
+    let kept = request.all("doorward-session-data");
+    Reply::with(200, &set, kept.first().copied().unwrap_or("count=0"))
 }
 
 /// What a browser was told, or was about to ask for.
@@ -176,9 +190,11 @@ enum Event {
     LoggedOut(String),
     /// The first was replaced by the second.
     Rotated(String, String),
+    /// The session of this cookie keeps this number.
+    Wrote(String, u64),
 }
 
-/// Logs in, stays until the token is replaced, and every other time logs out again, until nobody answers.
+/// Logs in, counts in the session until its token is replaced, and every other time logs out again, until nobody answers.
 async fn come_and_go(browser: Browser, state: String, events: mpsc::UnboundedSender<Event>) {
     let id = format!("__Host-sid-browser={}", browser.jar["__Host-sid-browser"]);
     let form = url::form_urlencoded::Serializer::new(String::new())
@@ -215,19 +231,21 @@ async fn log_in(kept: &mut Kept, id: &str, form: &str) -> Option<String> {
     Some(pair(answer.set_cookies()[0]))
 }
 
-/// Looks at a page until it comes with a new token, and shows that one.
+/// Has the app count on until a page comes with a new token, and tells of that one.
 async fn stay(
     kept: &mut Kept,
     cookie: String,
     events: &mpsc::UnboundedSender<Event>,
 ) -> Option<String> {
-    for _ in 0..200 {
+    for number in 1..=200 {
         let asked = (Method::GET, "/");
-        let answer = kept.try_request(asked, &[&cookie], &[], "").await?;
+        let count = [("x-count", &*number.to_string())];
+        let answer = kept.try_request(asked, &[&cookie], &count, "").await?;
         if answer.status == 503 {
             return None;
         }
         assert_eq!(answer.status, 200, "{}", answer.text());
+        events.send(Event::Wrote(cookie.clone(), number)).unwrap();
         if let Some(next) = answer.set_cookies().first() {
             let next = pair(next);
             events.send(Event::Rotated(cookie, next.clone())).unwrap();
@@ -268,14 +286,23 @@ fn pair(cookie: &str) -> String {
 /// What browsers were told, over all lives of the program.
 #[derive(Default)]
 struct Known {
-    /// Cookies, and whether their logout was asked for and not answered.
-    inside: BTreeMap<String, bool>,
+    /// By cookie.
+    inside: BTreeMap<String, Inside>,
     outside: BTreeSet<String>,
     logins: usize,
     logouts: usize,
     rotations: usize,
+    writes: usize,
     lost: usize,
     revived: usize,
+    forgotten: usize,
+}
+
+#[derive(Default)]
+struct Inside {
+    /// Its logout was asked for and not answered.
+    leaving: bool,
+    count: u64,
 }
 
 impl Known {
@@ -283,9 +310,9 @@ impl Known {
         match event {
             Event::LoggedIn(cookie) => {
                 self.logins += 1;
-                self.inside.insert(cookie, false);
+                self.inside.insert(cookie, Inside::default());
             }
-            Event::LoggingOut(cookie) => drop(self.inside.insert(cookie, true)),
+            Event::LoggingOut(cookie) => self.inside.get_mut(&cookie).unwrap().leaving = true,
             Event::LoggedOut(cookie) => {
                 self.logouts += 1;
                 self.inside.remove(&cookie);
@@ -293,30 +320,54 @@ impl Known {
             }
             Event::Rotated(old, new) => {
                 self.rotations += 1;
-                self.inside.remove(&old);
-                self.inside.insert(new, false);
+                let inside = self.inside.remove(&old).unwrap();
+                self.inside.insert(new, inside);
+            }
+            Event::Wrote(cookie, number) => {
+                self.writes += 1;
+                self.inside.get_mut(&cookie).unwrap().count = number;
             }
         }
     }
 
     async fn check(&mut self, kept: &mut Kept) {
         // A logout that was not answered may or may not have been done.
-        self.inside.retain(|_, uncertain| !*uncertain);
-        for cookie in self.inside.keys() {
-            let status = kept.get("/", &[cookie]).await.status;
-            assert!(matches!(status.as_u16(), 200 | 401), "{status}");
-            self.lost += usize::from(status != 200);
+        self.inside.retain(|_, inside| !inside.leaving);
+        for (cookie, inside) in &self.inside {
+            let answer = kept.get("/", &[cookie]).await;
+            match answer.status.as_u16() {
+                200 => self.forgotten += usize::from(!inside.keeps(&answer.text())),
+                401 => self.lost += 1,
+                other => panic!("{other}"),
+            }
         }
         for cookie in &self.outside {
             self.revived += usize::from(kept.get("/", &[cookie]).await.status != 401);
         }
     }
 
+    fn is_whole(&self) -> bool {
+        (self.lost, self.revived, self.forgotten) == (0, 0, 0)
+    }
+
     fn summary(&self) -> String {
-        let (logins, logouts, rotations) = (self.logins, self.logouts, self.rotations);
-        let (lost, revived) = (self.lost, self.revived);
         format!(
-            "{logins} logins, {logouts} logouts and {rotations} rotations were answered; {lost} lost, {revived} revived"
+            "{} logins, {} logouts, {} rotations and {} writes of data were answered; {} sessions lost, {} revived, {} writes lost",
+            self.logins,
+            self.logouts,
+            self.rotations,
+            self.writes,
+            self.lost,
+            self.revived,
+            self.forgotten
         )
+    }
+}
+
+impl Inside {
+    /// A write that was not answered may have been made, and there is one at most.
+    fn keeps(&self, data: &str) -> bool {
+        let number: u64 = data.strip_prefix("count=").unwrap().parse().unwrap();
+        (self.count..=self.count + 1).contains(&number)
     }
 }
