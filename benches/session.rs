@@ -4,70 +4,28 @@
     reason = "a bench that fails is to say so at once"
 )]
 
+mod fixtures;
+
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use doorward::clock::Clock;
-use doorward::identity::{Identity, Subject};
-use doorward::secret::{Keyring, Secret};
 use doorward::session::store::Memory;
-use doorward::session::{
-    CookieName, Epoch, Found, Login, Parts, Presence, Sessions, Settings, Touches,
-};
-use doorward::telemetry::{Audit, LineWriter, Metrics};
+use doorward::session::{CookieName, Found, Presence, Sessions, Settings};
 use http::{HeaderMap, HeaderValue, header};
 use tokio::runtime::Runtime;
 
 /// Sessions in use at once: more than any cache of the processor holds.
-const SESSIONS: usize = 10_000;
+const SESSIONS: u64 = 10_000;
 
 const PRESENCE: Presence = Presence {
     idle_timeout: None,
     activity: true,
 };
 
-fn sessions(runtime: &Runtime) -> (Arc<Sessions>, Touches) {
-    let clock = Clock::system();
-    Sessions::new(Parts {
-        store: Arc::new(Memory::new()),
-        keyring: Arc::new(Keyring::new(vec![Secret::new([7; 32])]).unwrap()),
-        settings: Settings::default(),
-        audit: Audit::new(LineWriter::off(), clock.clone()),
-        clock,
-        metrics: Arc::new(Metrics::new()),
-        background: runtime.handle().clone(),
-    })
-}
-
-fn login(number: usize) -> Login {
-    let user = format!("user{number}");
-    let subject = Subject {
-        provider: "local".into(),
-        id: user.clone(),
-    };
-    Login {
-        identity: Identity {
-            subject,
-            user,
-            name: None,
-            email: None,
-            groups: vec!["staff".into()],
-        },
-        amr: vec!["pwd".into()],
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        user_agent: None,
-        remember: false,
-        replaces: None,
-        epoch: Epoch::default(),
-        carries: None,
-    }
-}
-
 /// The `Cookie` field of a browser that has just logged in, between two of the app's own.
-async fn cookies(sessions: &Sessions, number: usize) -> HeaderMap {
-    let issued = sessions.issue(login(number)).await.unwrap();
+async fn cookies(sessions: &Sessions, number: u64) -> HeaderMap {
+    let issued = sessions.issue(fixtures::login(number)).await.unwrap();
     let set = issued.cookie.to_str().unwrap();
     let ours = set.split(';').next().unwrap();
     let field = format!("theme=dark; {ours}; cart=0123456789abcdef");
@@ -83,7 +41,9 @@ fn token<'a>(name: &CookieName, headers: &'a HeaderMap) -> &'a [u8] {
 
 fn bench(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let (sessions, _touches) = sessions(&runtime);
+    let store = Arc::new(Memory::new());
+    let (sessions, _touches) =
+        fixtures::sessions(store, Settings::default(), runtime.handle().clone());
     let browsers: Vec<HeaderMap> = runtime.block_on(async {
         let mut browsers = Vec::new();
         for number in 0..SESSIONS {

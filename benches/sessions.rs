@@ -14,6 +14,7 @@
     expect(clippy::unused_async, reason = "servers are asked how much they hold")
 )]
 
+mod fixtures;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 #[path = "../tests/it/support/frozen.rs"]
 #[expect(unreachable_pub, reason = "it is written for the tests")]
@@ -36,6 +37,7 @@ mod postgres;
 )]
 mod redis;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,14 +46,24 @@ use aws_lc_rs::digest::{SHA256, digest};
 use doorward::clock::Timestamp;
 use doorward::secret::random;
 use doorward::session::store::{Embedded, Memory, SessionStore};
-use doorward::session::{Epoch, SessionRow, Sid, SubjectTag, TokenHash, TokenRow};
+use doorward::session::{
+    CookieName, Epoch, Found, Presence, SessionRow, Sessions, Settings, Sid, SubjectTag, TokenHash,
+    TokenRow,
+};
 use hdrhistogram::Histogram;
+use http::HeaderMap;
+use http::header::COOKIE;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 use frozen::Frozen;
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 type Store = Arc<dyn SessionStore>;
 
@@ -71,6 +83,12 @@ const LOADS: u64 = 10_000;
 const LISTS: u64 = 1_000;
 const PAGE: usize = 100;
 const SWEPT_AT_ONCE: usize = 10_000;
+
+const MOST_IN_USE: u64 = 100_000;
+const PRESENCE: Presence = Presence {
+    idle_timeout: None,
+    activity: true,
+};
 
 struct Options {
     backends: Vec<String>,
@@ -136,6 +154,51 @@ async fn main() {
         let opened = open(backend).await;
         measure(backend, &opened, options.sessions).await;
     }
+    in_use(options.sessions.min(MOST_IN_USE)).await;
+}
+
+/// What a session in use takes in the memory of this process, whichever store it comes from. This one is a file.
+async fn in_use(sessions: u64) {
+    let folder = TempDir::new().unwrap();
+    let store = Embedded::open(&folder.path().join("sessions.db")).unwrap();
+    let settings = Settings {
+        cache_size: 1 << 40,
+        ..Settings::default()
+    };
+    let name = settings.cookie.clone();
+    let (all, _touches) = fixtures::sessions(Arc::new(store), settings, Handle::current());
+    // So that what the file's own cache takes is there before.
+    begin(&all, &name, 0..sessions / 4).await;
+    let before = resident();
+    begin(&all, &name, sessions / 4..sessions).await;
+    let each = resident().saturating_sub(before) / (sessions - sessions / 4);
+    println!("\n{sessions} sessions in use take {each} bytes of memory each");
+}
+
+/// Each logs in, and is asked for once.
+async fn begin(sessions: &Arc<Sessions>, name: &CookieName, numbers: Range<u64>) {
+    let next = Arc::new(AtomicU64::new(numbers.start));
+    let mut writers = JoinSet::new();
+    for _ in 0..WRITERS {
+        let (sessions, next, name) = (sessions.clone(), next.clone(), name.clone());
+        let end = numbers.end;
+        writers.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= end {
+                    break;
+                }
+                let issued = sessions.issue(fixtures::login(number)).await.unwrap();
+                let pair = issued.cookie.to_str().unwrap().split(';').next().unwrap();
+                let headers = HeaderMap::from_iter([(COOKIE, pair.parse().unwrap())]);
+                let Found::One(token) = name.find(&headers) else {
+                    unreachable!("there is one cookie of this name");
+                };
+                sessions.authenticate(token, PRESENCE).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
 }
 
 async fn open(backend: &str) -> Opened {
@@ -318,10 +381,7 @@ impl Place {
     /// What the sessions take where they are kept: memory of this process or of the server, or files.
     async fn bytes(&self) -> u64 {
         match self {
-            Self::Memory => {
-                let status = std::fs::read_to_string("/proc/self/status").unwrap();
-                field(&status, "VmRSS:") * 1024
-            }
+            Self::Memory => resident(),
             Self::Folder(folder) => {
                 let file = folder.path().join("sessions.db");
                 std::fs::metadata(file).unwrap().len()
@@ -342,6 +402,12 @@ impl Place {
             }
         }
     }
+}
+
+/// What this process has in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    field(&status, "VmRSS:") * 1024
 }
 
 fn field(text: &str, name: &str) -> u64 {
