@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::history::{Bounds, Whose};
-use self::nodes::{Nodes, Shared};
+use self::nodes::{Nodes, Shared, UNHURRIED};
 use self::people::{Arrivals, Dice, Person, revoke};
 #[cfg(feature = "postgres")]
 use self::postgres::OnPostgres;
@@ -72,7 +72,7 @@ clusters! {
 /// Two nodes in this process, with one clock.
 fn pair(shared: &impl Shared, app: &Upstream, session: &str) -> (Proxy, Proxy) {
     let builder = |node| {
-        let keys = shared.keys(node);
+        let keys = format!("{}\n{UNHURRIED}", shared.keys(node));
         proxy().app(&app.url()).with("session", session).store(keys)
     };
     let here = builder(0).start();

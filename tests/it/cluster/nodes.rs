@@ -17,7 +17,7 @@ pub const COUNT: usize = 3;
 pub const USERS: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
 
 /// A store on a busy machine is slow, and that is not what is judged here: nothing is to be refused for it.
-const UNHURRIED: &str = "timeout = \"15s\"";
+pub const UNHURRIED: &str = "timeout = \"15s\"";
 
 const RUN: &[&str] = &["run", "--config", "doorward.toml"];
 
