@@ -34,6 +34,8 @@ pub(super) struct Cache {
     unknown: Moka<TokenHash, (), Scatter>,
     ended: Moka<Sid, ()>,
     era: AtomicU32,
+    /// The first era whose readings are believed.
+    believed: AtomicU32,
     /// Whose sessions have all ended but for those of this epoch.
     epochs: Moka<SubjectTag, Epoch>,
 }
@@ -55,6 +57,7 @@ impl Cache {
             ended: newest(settings),
             epochs: newest(settings),
             era: AtomicU32::new(0),
+            believed: AtomicU32::new(0),
         }
     }
 
@@ -83,7 +86,17 @@ impl Cache {
 
     /// Nothing that was read before this is believed unseen. It stays: the store may be away for a while.
     pub(super) fn distrust_all(&self) {
+        let before = self.era.fetch_add(1, Ordering::Relaxed);
+        self.believed.fetch_max(before + 1, Ordering::Relaxed);
+    }
+
+    /// Everything that was read before this is to be confirmed, and believed meanwhile.
+    pub(super) fn doubt_all(&self) {
         self.era.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn believes(&self, era: u32) -> bool {
+        era >= self.believed.load(Ordering::Relaxed)
     }
 
     pub(super) fn era(&self) -> u32 {

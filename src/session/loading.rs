@@ -59,9 +59,12 @@ impl Sessions {
         let age = self.clock.now().since(entry.read.at);
         // The clock may be a tick behind.
         let believed = self.settings.cache_ttl.saturating_sub(TICK);
-        if age >= believed || entry.read.era != self.cache.era() {
-            Freshness::Stale
-        } else if age >= self.settings.cache_ttl / 2 && !entry.asked.load(Ordering::Relaxed) {
+        let era = entry.read.era;
+        if age >= believed || !self.cache.believes(era) {
+            return Freshness::Stale;
+        }
+        let is_doubted = era != self.cache.era() || age >= self.settings.cache_ttl / 2;
+        if is_doubted && !entry.asked.load(Ordering::Relaxed) {
             Freshness::Ageing
         } else {
             Freshness::Fresh

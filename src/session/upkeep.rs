@@ -111,6 +111,10 @@ impl Sessions {
                     self.cache.distrust_all();
                     self.doubt_awaited();
                 }
+                Ok(Invalidation::Silent) => {
+                    self.cache.doubt_all();
+                    self.doubt_awaited();
+                }
                 Err(RecvError::Closed) => return std::future::pending().await,
             }
         }

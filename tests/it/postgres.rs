@@ -133,8 +133,7 @@ async fn a_push_channel_that_is_cut_is_told_of_twice_and_comes_back() {
         .await
         .unwrap();
         assert_eq!(cut, 1);
-        // Once when it is noticed, once when news comes again.
-        assert_eq!(next(&mut news).await, Invalidation::Interrupted);
+        assert_eq!(next(&mut news).await, Invalidation::Silent);
         assert_eq!(next(&mut news).await, Invalidation::Interrupted);
         let (session, _) = created(&store).await;
         assert_eq!(store.remove(session.sid).await, Ok(true));
@@ -157,7 +156,7 @@ async fn a_store_that_has_no_news_for_a_node_answers_it_all_the_same() {
     let listeners = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE query LIKE 'LISTEN%' AND datname = current_database()";
     database.execute(listeners).await;
-    assert_eq!(next(&mut news).await, Invalidation::Interrupted);
+    assert_eq!(next(&mut news).await, Invalidation::Silent);
     // It tries to hear again several times meanwhile.
     let end = Instant::now() + SECOND / 2;
     while Instant::now() < end {
@@ -174,7 +173,7 @@ async fn a_server_that_dies_costs_errors_at_once_and_nothing_once_it_is_back() {
     let (store, mut news) = listening(&database.settings()).await;
     let (session, token) = created(&store).await;
     server.stop();
-    assert_eq!(next(&mut news).await, Invalidation::Interrupted);
+    assert_eq!(next(&mut news).await, Invalidation::Silent);
     eventually("the outage is noticed", async || {
         store.load(token.hash).await.is_err() && store.probe().await.is_err()
     })

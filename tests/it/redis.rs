@@ -14,8 +14,8 @@ use tokio::sync::broadcast::Receiver;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    PASSWORD, RedisProcess, Reply, Upstream, proxy, redis, redis_certificates, redis_cluster,
-    redis_settings, sentinel, upstream,
+    Faults, PASSWORD, RedisProcess, Reply, Upstream, proxy, redis, redis_certificates,
+    redis_cluster, redis_settings, sentinel, upstream,
 };
 
 /// Longer than anything here takes.
@@ -178,7 +178,7 @@ async fn a_subscription_that_is_cut_is_told_of_twice_and_mended() {
     let mut heard = there.invalidations().unwrap();
     hears(&mut heard, &here).await;
     assert!(server.cut("pubsub").await >= 2);
-    assert_eq!(news(&mut heard).await, Invalidation::Interrupted, "lost");
+    assert_eq!(news(&mut heard).await, Invalidation::Silent, "lost");
     assert_eq!(news(&mut heard).await, Invalidation::Interrupted, "back");
     let (session, _) = created(&here).await;
     here.remove(session.sid).await.unwrap();
@@ -212,6 +212,30 @@ async fn a_connection_that_is_cut_while_idle_fails_no_request() {
 }
 
 #[tokio::test]
+async fn a_load_is_one_round_trip() {
+    let server = RedisProcess::own(&[]).await;
+    let relay = Faults::before(server.port).await;
+    let settings = RedisSettings {
+        servers: RedisServers::One {
+            host: relay.addr.ip().to_string(),
+            port: relay.addr.port(),
+        },
+        ..server.settings()
+    };
+    let store = Redis::open(&settings);
+    let (_, token) = created(&store).await;
+    // The first one has the script sent.
+    assert!(store.load(token.hash).await.unwrap().is_some());
+    let before = relay.questions();
+    for _ in 0..100 {
+        assert!(store.load(token.hash).await.unwrap().is_some());
+    }
+    // Beside them the node listens for news, on a connection of its own.
+    let asked = relay.questions() - before;
+    assert!((100..110).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
 async fn scripts_that_the_server_forgot_are_sent_again() {
     let server = RedisProcess::own(&[]).await;
     let store = Redis::open(&server.settings());
@@ -234,7 +258,7 @@ async fn a_server_that_dies_is_an_error_and_one_that_returns_is_found() {
     let mut heard = store.invalidations().unwrap();
     hears(&mut heard, &Redis::open(&settings)).await;
     server.stop();
-    assert_eq!(news(&mut heard).await, Invalidation::Interrupted);
+    assert_eq!(news(&mut heard).await, Invalidation::Silent);
     for _ in 0..20 {
         let began = Instant::now();
         let error = store.probe().await.unwrap_err();
@@ -593,7 +617,7 @@ async fn the_sentinels_name_the_server_and_its_successor() {
     let role: Vec<redis::Value> = second.command(&[b"ROLE"]).await;
     assert_eq!(role[0], redis::Value::BulkString(b"master".to_vec()));
     assert!(there.load(token.hash).await.unwrap().is_some());
-    assert_eq!(news(&mut heard).await, Invalidation::Interrupted);
+    assert_eq!(news(&mut heard).await, Invalidation::Silent);
     hears(&mut heard, &here).await;
 
     settings.servers = RedisServers::Sentinel {

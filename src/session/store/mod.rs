@@ -139,6 +139,9 @@ pub enum Invalidation {
     EndedBefore(SubjectTag, Epoch),
     /// Messages may have been lost: nothing that was cached before this can be trusted.
     Interrupted,
+    /// No messages come for now, which [`Invalidation::Interrupted`] ends: what is cached is to be confirmed soon, and is
+    /// good until it is too old. The store itself may be as silent, and nobody is to wait for it.
+    Silent,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

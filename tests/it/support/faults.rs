@@ -2,6 +2,8 @@
 //! or cuts what goes through it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -32,6 +34,7 @@ pub enum Fault {
 pub struct Faults {
     pub addr: SocketAddr,
     fault: watch::Sender<Fault>,
+    questions: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -41,12 +44,25 @@ impl Faults {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (fault, seen) = watch::channel(Fault::None);
+        let questions = Arc::new(AtomicUsize::new(0));
+        let counted = questions.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, port, seen.clone()));
+                let way = (port, counted.clone());
+                tokio::spawn(carry(client, way, seen.clone()));
             }
         });
-        Self { addr, fault, task }
+        Self {
+            addr,
+            fault,
+            questions,
+            task,
+        }
+    }
+
+    /// How often clients have said something since the server last had.
+    pub fn questions(&self) -> usize {
+        self.questions.load(Ordering::SeqCst)
     }
 
     /// From now on, for connections that are open too.
@@ -67,16 +83,27 @@ enum Way {
     There,
 }
 
-async fn carry(mut client: TcpStream, port: u16, mut fault: watch::Receiver<Fault>) {
+async fn carry(
+    mut client: TcpStream,
+    (port, questions): (u16, Arc<AtomicUsize>),
+    mut fault: watch::Receiver<Fault>,
+) {
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
         return;
     };
     let (there, back) = (fault.clone(), fault.clone());
     let (client_reads, client_writes) = client.split();
     let (server_reads, server_writes) = server.split();
+    let answered = AtomicBool::new(true);
+    let asks = || {
+        if answered.swap(false, Ordering::SeqCst) {
+            questions.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let answers = || answered.store(true, Ordering::SeqCst);
     tokio::select! {
-        _ = pump((client_reads, server_writes), there, Way::There) => {}
-        _ = pump((server_reads, client_writes), back, Way::Back) => {}
+        _ = pump((client_reads, server_writes), (there, Way::There), asks) => {}
+        _ = pump((server_reads, client_writes), (back, Way::Back), answers) => {}
         _ = fault.wait_for(|fault| *fault == Fault::Reset) => {}
     }
     if *fault.borrow() == Fault::Reset {
@@ -87,8 +114,8 @@ async fn carry(mut client: TcpStream, port: u16, mut fault: watch::Receiver<Faul
 /// Ends with the connection.
 async fn pump(
     (mut from, mut to): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    mut fault: watch::Receiver<Fault>,
-    way: Way,
+    (mut fault, way): (watch::Receiver<Fault>, Way),
+    note: impl Fn(),
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -97,6 +124,7 @@ async fn pump(
         if bytes.is_empty() {
             return Ok(());
         }
+        note();
         let now = *fault.borrow();
         match (now, way) {
             #[cfg(feature = "postgres")]

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::fault::Fault;
-use super::link::{Link, State, keep};
+use super::link::{Broken, Link, State, keep};
 use super::settings::{Server, Settings, Tls};
 use super::statements::{self, Part};
 use crate::clock::Timestamp;
@@ -28,8 +28,8 @@ const PLACES: usize = 4096;
 const NEWS: usize = 4096;
 /// Rows of one statement, so that none is long.
 const PAGE: usize = 500;
-/// A connection that nobody has used for so long is tried before it is used.
-const FRESH: Duration = Duration::from_secs(1);
+/// A connection that nobody has used for so long is tried before it is used, which costs a round trip.
+const QUIET: Duration = Duration::from_secs(30);
 /// How much later than the server this side gives up: its answer says more.
 const HEAD_START: Duration = Duration::from_millis(500);
 
@@ -53,13 +53,16 @@ impl Postgres {
     /// Outside of a runtime.
     pub fn open(settings: &Settings) -> Self {
         let options = options(settings);
+        let broken = Broken::now();
+        let seen = broken.clone();
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.timeout)
             .test_before_acquire(false)
-            .before_acquire(|db, meta| {
+            .before_acquire(move |db, meta| {
+                let is_doubtful = is_doubtful(meta.idle_for, seen.elapsed());
                 Box::pin(async move {
-                    if meta.idle_for > FRESH {
+                    if is_doubtful {
                         sqlx::Connection::ping(db).await?;
                     }
                     Ok(true)
@@ -70,6 +73,7 @@ impl Postgres {
             pool,
             state: watch::Sender::new(State::Starting),
             news: broadcast::Sender::new(NEWS),
+            broken,
             limit: settings.timeout,
         });
         let keeper = tokio::spawn(keep(link.clone(), options));
@@ -163,8 +167,12 @@ impl SessionStore for Postgres {
     }
 
     async fn load(&self, hash: TokenHash) -> Result<Option<Stored>, StoreError> {
-        self.run(move |db| Box::pin(statements::load(db, hash)))
-            .await
+        let look = || self.run(move |db| Box::pin(statements::load(db, hash)));
+        match look().await {
+            // The connection may have died unnoticed, and looking twice changes nothing.
+            Err(StoreError::Unavailable(_)) => look().await,
+            seen => seen,
+        }
     }
 
     async fn update(&self, session: SessionRow) -> Result<Update, StoreError> {
@@ -286,6 +294,11 @@ impl fmt::Debug for Postgres {
     }
 }
 
+/// Whether a connection may be dead: it was last used before the way to the server broke, or it is anybody's guess.
+fn is_doubtful(idle: Duration, since_break: Duration) -> bool {
+    idle >= since_break || idle > QUIET
+}
+
 fn options(settings: &Settings) -> PgConnectOptions {
     let mut options = PgConnectOptions::new_without_pgpass()
         .username(&settings.user)
@@ -322,6 +335,27 @@ fn address(settings: &Settings) -> String {
         Server::Tcp { host, port } => format!("{host}:{port}/{}", settings.database),
         Server::Socket { folder, port } => {
             format!("{} {port}/{}", folder.display(), settings.database)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_that_may_be_dead_is_tried_first() {
+        let secs = Duration::from_secs;
+        for (idle, since_break, expected) in [
+            (0, 3600, false),
+            (30, 3600, false),
+            (31, 3600, true),
+            (4, 5, false),
+            (5, 5, true),
+            (6, 5, true),
+        ] {
+            let is_doubtful = is_doubtful(secs(idle), secs(since_break));
+            assert_eq!(is_doubtful, expected, "{idle} s, {since_break} s");
         }
     }
 }

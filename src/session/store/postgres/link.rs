@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use sqlx::postgres::{
     PgConnectOptions, PgConnection, PgListener, PgNotification, PgPool, PgPoolOptions,
 };
@@ -51,7 +52,26 @@ pub(super) struct Link {
     pub(super) pool: PgPool,
     pub(super) state: watch::Sender<State>,
     pub(super) news: broadcast::Sender<Invalidation>,
+    pub(super) broken: Broken,
     pub(super) limit: Duration,
+}
+
+/// When the way to the server last broke: what was opened before may be dead.
+#[derive(Clone)]
+pub(super) struct Broken(Arc<Mutex<Instant>>);
+
+impl Broken {
+    pub(super) fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn again(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.0.lock().elapsed()
+    }
 }
 
 /// What the task that keeps the link remembers between attempts.
@@ -86,13 +106,15 @@ pub(super) async fn keep(link: Arc<Link>, options: PgConnectOptions) {
                 keeper.note_ready(has_listened);
                 has_listened = true;
                 let reason = keeper.link.listen(&mut listener).await;
+                keeper.link.broken.again();
                 tracing::warn!(
                     reason,
                     "news of ended sessions from other nodes is interrupted"
                 );
-                keeper.link.tell(Invalidation::Interrupted);
+                keeper.link.tell(Invalidation::Silent);
             }
             Err(fault) => {
+                keeper.link.broken.again();
                 keeper.note_trouble(&fault);
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);

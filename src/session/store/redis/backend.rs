@@ -50,6 +50,15 @@ pub struct Redis {
 /// What a session must still be like when it is removed.
 pub(super) type Expected<'a> = Option<&'a SessionRow>;
 
+/// What a load looks at.
+struct Seen {
+    sid: Sid,
+    subject: Option<SubjectTag>,
+    /// Of the session's hash.
+    fields: Vec<Bytes>,
+    epoch: Epoch,
+}
+
 impl Redis {
     /// Waits for nothing and never fails: a server that is down now is one that is down later.
     ///
@@ -122,8 +131,47 @@ impl Redis {
         let mut get = redis::cmd("GET");
         get.arg(self.keys.epoch(subject));
         let number: Bytes = self.link.ask(&get).await?;
-        let epoch = number.map(|number| epoch_of(&number).ok_or_else(|| damaged("no epoch")));
-        Ok(epoch.transpose()?.unwrap_or_default())
+        epoch_in(number)
+    }
+
+    /// What a load looks at, in one round trip.
+    async fn seen_at_once(
+        &self,
+        hash: TokenHash,
+        fields: &[Vec<u8>],
+    ) -> Result<Option<Seen>, StoreError> {
+        let (key, args) = (self.keys.token(hash), (self.keys.prefix(), fields));
+        let seen = self.scripts.load.ask(&self.link, &[key], args).await?;
+        let seen: Option<(Vec<u8>, Bytes, Vec<Bytes>)> = shaped(seen)?;
+        let Some((name, epoch, fields)) = seen else {
+            return Ok(None);
+        };
+        let (sid, subject) = named_in(&name).ok_or_else(|| damaged("no session id"))?;
+        let epoch = epoch_in(epoch)?;
+        Ok(Some(Seen {
+            sid,
+            subject,
+            fields,
+            epoch,
+        }))
+    }
+
+    /// The same in a Cluster, where only a token's name says which node has the rest.
+    async fn seen_apart(
+        &self,
+        hash: TokenHash,
+        fields: &[Vec<u8>],
+    ) -> Result<Option<Seen>, StoreError> {
+        let Some((sid, subject)) = self.led_to(hash).await? else {
+            return Ok(None);
+        };
+        let (fields, epoch) = try_join(self.fields(sid, fields), self.epoch_of(subject)).await?;
+        Ok(Some(Seen {
+            sid,
+            subject,
+            fields,
+            epoch,
+        }))
     }
 
     /// Takes a session away, tells every node, and then clears what led to it. `false` where there was none, or not the
@@ -196,12 +244,22 @@ impl SessionStore for Redis {
     }
 
     async fn load(&self, hash: TokenHash) -> Result<Option<Stored>, StoreError> {
-        let Some((sid, subject)) = self.led_to(hash).await? else {
-            return Ok(None);
-        };
         let fields = rows::SESSION.map(|name| name.as_bytes().to_vec());
         let fields: Vec<_> = fields.into_iter().chain(rows::token_fields(hash)).collect();
-        let (fields, epoch) = try_join(self.fields(sid, &fields), self.epoch_of(subject)).await?;
+        let seen = if self.link.is_cluster() {
+            self.seen_apart(hash, &fields).await?
+        } else {
+            self.seen_at_once(hash, &fields).await?
+        };
+        let Some(Seen {
+            sid,
+            subject,
+            fields,
+            epoch,
+        }) = seen
+        else {
+            return Ok(None);
+        };
         let Some(stored) = rows::stored(sid, hash, &fields)? else {
             return Ok(None);
         };
@@ -339,6 +397,12 @@ impl Redis {
         self.link.tell(&unlink).await?;
         self.unfile(session.sid, session.subject).await
     }
+}
+
+/// No number: no epoch has begun.
+fn epoch_in(number: Bytes) -> Result<Epoch, StoreError> {
+    let epoch = number.map(|number| epoch_of(&number).ok_or_else(|| damaged("no epoch")));
+    Ok(epoch.transpose()?.unwrap_or_default())
 }
 
 impl Drop for Redis {

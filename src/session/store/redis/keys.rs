@@ -22,6 +22,10 @@ impl Keys {
         }
     }
 
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Braces: whatever is ever kept beside the hash of a session can be kept on the same node.
     pub(super) fn session(&self, sid: Sid) -> String {
         format!("{}s:{{{sid}}}", self.prefix)

@@ -4,7 +4,8 @@
 //! one hash, so every change of a session is whole or not there, in a Cluster too. Around the hash lie keys that only
 //! lead to it and that a Cluster keeps elsewhere:
 //!
-//! - `t:<token hash>` holds sid and subject. Alone it opens nothing: a load asks the hash whether it knows the token.
+//! - `t:<token hash>` holds sid and subject. Alone it opens nothing: a load asks the hash whether it knows the token, in
+//!   the same round trip but in a Cluster, where that takes a second one.
 //! - `e:<subject>` holds the subject's epoch, once all of its sessions were ended at once. A load compares it, so that
 //!   a session may be written late, on another node of a Cluster, and is still dead.
 //! - `all`, `u:<subject>` and `due` are sorted sets of sids, in the order of names and of ends.

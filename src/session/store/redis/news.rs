@@ -2,7 +2,7 @@
 //!
 //! A subscription that has died looks like one that has nothing to tell. So a node also listens to itself: about once a
 //! second it publishes, over the connection that commands go through, and hears that the way is open. Where it does
-//! not, or the connection breaks, news may have been lost: [`Invalidation::Interrupted`], and again once the way is open.
+//! not, or the connection breaks: [`Invalidation::Silent`]; once the way is open again: [`Invalidation::Interrupted`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,7 +71,7 @@ impl Listener {
             if trusted {
                 trusted = false;
                 tracing::warn!(%error, "news of other nodes are interrupted");
-                self.pass(Invalidation::Interrupted);
+                self.pass(Invalidation::Silent);
             }
             sleep(PAUSE).await;
         }

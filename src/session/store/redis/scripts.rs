@@ -1,7 +1,9 @@
-//! The scripts that change sessions. Each has one key, or keys that are all of one kind; none makes up a key.
+//! The scripts. Each has one key, or keys that are all of one kind; none makes up a key but the one that loads, which no
+//! Cluster gets.
 
 use redis::{Cmd, ErrorKind, Script, ServerErrorKind, ToRedisArgs, Value};
 
+use super::fault::Fault;
 use super::link::Link;
 use crate::session::store::StoreError;
 
@@ -19,6 +21,7 @@ pub(super) struct Scripts {
     pub(super) confirm: Prepared,
     pub(super) create: Prepared,
     pub(super) file: Prepared,
+    pub(super) load: Prepared,
     pub(super) prolong: Prepared,
     pub(super) remove: Prepared,
     pub(super) rotate: Prepared,
@@ -34,6 +37,7 @@ impl Scripts {
             confirm: Prepared::new(include_str!("scripts/confirm.lua")),
             create: Prepared::with_expiry(include_str!("scripts/create.lua")),
             file: Prepared::with_expiry(include_str!("scripts/file.lua")),
+            load: Prepared::new(include_str!("scripts/load.lua")),
             prolong: Prepared::with_expiry(include_str!("scripts/prolong.lua")),
             remove: Prepared::new(include_str!("scripts/remove.lua")),
             rotate: Prepared::new(include_str!("scripts/rotate.lua")),
@@ -67,14 +71,39 @@ impl Prepared {
         K: ToRedisArgs,
         A: ToRedisArgs,
     {
-        let short = call("EVALSHA", &self.hash, keys, &args);
+        Ok(self.send(link, keys, &args).await?)
+    }
+
+    /// Runs one that only looks. Where the connection breaks meanwhile, another one is asked.
+    pub(super) async fn ask<K, A>(
+        &self,
+        link: &Link,
+        keys: &[K],
+        args: A,
+    ) -> Result<Value, StoreError>
+    where
+        K: ToRedisArgs,
+        A: ToRedisArgs,
+    {
+        match self.send(link, keys, &args).await {
+            Err(fault) if fault.is_broken_connection() => Ok(self.send(link, keys, &args).await?),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    async fn send<K, A>(&self, link: &Link, keys: &[K], args: &A) -> Result<Value, Fault>
+    where
+        K: ToRedisArgs,
+        A: ToRedisArgs,
+    {
+        let short = call("EVALSHA", &self.hash, keys, args);
         let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
         match link.send(&short).await {
             Err(fault) if fault.kind() == Some(unknown) => {
-                let whole = call("EVAL", &self.text, keys, &args);
-                Ok(link.send(&whole).await?)
+                let whole = call("EVAL", &self.text, keys, args);
+                link.send(&whole).await
             }
-            outcome => Ok(outcome?),
+            outcome => outcome,
         }
     }
 }
