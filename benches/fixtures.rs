@@ -43,6 +43,7 @@ pub(crate) fn login(number: u64) -> Login {
             groups: vec!["staff".into()],
         },
         amr: vec!["pwd".into()],
+        proved: None,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         user_agent: None,
         remember: false,

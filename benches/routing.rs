@@ -26,6 +26,7 @@ fn route(host: &str, path: &str) -> Route {
         allow: BTreeSet::new(),
         idle_timeout: None,
         max_auth_age: None,
+        provider: None,
         caching: Caching::App,
         activity: true,
         strip_prefix: None,

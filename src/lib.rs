@@ -16,6 +16,7 @@ pub mod demo;
 pub mod edge;
 pub mod identity;
 pub mod login;
+pub mod outbound;
 pub mod pipeline;
 pub mod portal;
 pub mod routing;

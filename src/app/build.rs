@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Phase;
+use super::ways::{self, Ways};
 use super::worker::Worker;
 use crate::admin::{self, AdminState, Api, Node};
 use crate::authority::{Authority, CertificateFiles};
@@ -21,9 +22,9 @@ use crate::config::{CertificateSource, Settings, StoreSettings};
 use crate::deadline::Watch;
 use crate::edge::{Certificates, Limits, Listener, Permits, Plaintext, Tls, serve_plaintext};
 use crate::identity::Subject;
-use crate::login::{Hasher, Kind, LocalUsers, LoginMethod};
+use crate::login::{LocalUsers, Oidc};
 use crate::pipeline::{Pipeline, Shared, Stripped};
-use crate::portal::{Pages, Portal, Provider};
+use crate::portal::{Pages, Portal};
 use crate::routing::RouteTable;
 use crate::secret::Keyring;
 #[cfg(feature = "postgres")]
@@ -47,6 +48,7 @@ pub(super) struct Built {
     limits: Arc<Limits>,
     touches: Option<Touches>,
     users: Option<(String, Arc<LocalUsers>)>,
+    oidc: Vec<Arc<Oidc>>,
 }
 
 pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built> {
@@ -74,17 +76,18 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         metrics: metrics.clone(),
         background: Handle::current(),
     });
-    let users = local_users(settings, clock)?;
+    let Ways {
+        providers,
+        users,
+        oidc,
+    } = ways::build(settings, clock)?;
     let portal = Arc::new(Portal {
         sessions: sessions.clone(),
         keyring,
         audit: audit.clone(),
         metrics: metrics.clone(),
         pages: Pages::new(),
-        provider: users.clone().map(|(id, method)| Provider {
-            id,
-            method: method as Arc<dyn LoginMethod>,
-        }),
+        providers,
         browser_cookie: browser_cookie(&settings.session.cookie)?,
         clear_site_data: settings.clear_site_data.clone(),
     });
@@ -109,6 +112,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         limits: Arc::new(settings.limits.clone()),
         touches: Some(touches),
         users,
+        oidc,
     })
 }
 
@@ -191,21 +195,6 @@ fn cannot_open(path: &Path, error: &StoreError) -> anyhow::Error {
     )
 }
 
-fn local_users(
-    settings: &Settings,
-    clock: &Clock,
-) -> anyhow::Result<Option<(String, Arc<LocalUsers>)>> {
-    let Some(provider) = settings.providers.first() else {
-        return Ok(None);
-    };
-    let Kind::Local(local) = &provider.kind;
-    let hasher = Hasher::new(Hasher::default_threads(), Hasher::QUEUE_LEN)
-        .context("cannot start the hashing threads")?;
-    let id = provider.id.clone();
-    let users = LocalUsers::new(id.clone(), local.clone(), Arc::new(hasher), clock.clone())?;
-    Ok(Some((id, Arc::new(users))))
-}
-
 /// Whether the configured files hold certificates and their keys. Nothing is made where there are none.
 pub fn check_certificates(settings: &Settings, clock: &Clock) -> anyhow::Result<()> {
     match &settings.tls.source {
@@ -268,6 +257,12 @@ impl Built {
         let sessions = self.shared.sessions.clone();
         if let Some((id, users)) = self.users.clone() {
             control.spawn(follow_users(sessions.clone(), id, users, phases.clone()));
+        }
+        for oidc in self.oidc.clone() {
+            control.spawn(while_running(
+                async move { oidc.follow().await },
+                phases.clone(),
+            ));
         }
         let ends = sessions.clone().run_ends();
         control.spawn(while_running(ends, phases.clone()));

@@ -4,6 +4,7 @@
 mod build;
 mod signals;
 mod sockets;
+mod ways;
 mod worker;
 
 pub use build::check_certificates;

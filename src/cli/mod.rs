@@ -212,12 +212,12 @@ fn make_certificate(file: &Path) -> anyhow::Result<()> {
 }
 
 fn users_file(settings: &Settings) -> anyhow::Result<PathBuf> {
-    let provider = settings
-        .providers
-        .first()
-        .context("the configuration has no [[provider]] of type \"local\"")?;
-    let Kind::Local(local) = &provider.kind;
-    Ok(local.users.clone())
+    let mut kinds = settings.providers.iter().map(|provider| &provider.kind);
+    let users = kinds.find_map(|kind| match kind {
+        Kind::Local(local) => Some(local.users.clone()),
+        Kind::Oidc(_) => None,
+    });
+    users.context("the configuration has no [[provider]] of type \"local\"")
 }
 
 fn usage(error: &clap::Error) -> ExitCode {

@@ -1,7 +1,8 @@
-//! Proving who you are. A method returns a [`Step`], never a response; it knows no session.
+//! Proving who you are. A method returns a [`Step`] or a [`Proof`], never a response; it knows no session.
 
 mod editing;
 mod hashing;
+mod oidc;
 mod password;
 mod pending;
 mod roster;
@@ -11,6 +12,10 @@ mod users;
 
 pub use editing::NewUser;
 pub use hashing::{HashCost, Hasher, HashingError};
+pub use oidc::{
+    ALGORITHMS, Answer, Beginning, ClaimPath, ClientAuthentication, Flaw, Mapping, Oidc, OidcError,
+    OidcSettings, Proof, is_loopback,
+};
 pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};
 pub use rules::{NewPassword, PasswordRefused};
@@ -31,12 +36,15 @@ use crate::secret::Secret;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub id: String,
+    /// What people choose it by, where there are several.
+    pub name: String,
     pub kind: Kind,
 }
 
 #[derive(Clone, Debug)]
 pub enum Kind {
     Local(LocalSettings),
+    Oidc(Box<OidcSettings>),
 }
 
 #[derive(Clone, Debug)]

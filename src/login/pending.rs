@@ -100,8 +100,12 @@ pub struct PendingLogin {
     /// The page asked for. It was judged when the login began, and is to be judged again when it ends.
     pub return_to: String,
     pub started: Timestamp,
-    /// What a provider's answer is tied to, where it has one.
+    /// What a provider's answer is tied to, where it has one: it is told both ways.
     pub nonce: [u8; 16],
+    /// What it is only told once it has answered (PKCE).
+    pub verifier: [u8; 32],
+    /// The user has to show anew who they are.
+    pub anew: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -114,7 +118,7 @@ pub enum PendingError {
 
 impl PendingLogin {
     /// A page whose address is longer than 4 KiB is forgotten: such a login ends at `/`.
-    pub fn begin(provider: String, return_to: String, now: Timestamp) -> Self {
+    pub fn begin(provider: String, return_to: String, (anew, now): (bool, Timestamp)) -> Self {
         Self {
             provider,
             return_to: if return_to.len() <= MAX_RETURN_TO {
@@ -124,6 +128,8 @@ impl PendingLogin {
             },
             started: now,
             nonce: random(),
+            verifier: random(),
+            anew,
         }
     }
 
@@ -205,7 +211,7 @@ mod tests {
     const STARTED: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn pending(return_to: &str) -> PendingLogin {
-        PendingLogin::begin("local".to_owned(), return_to.to_owned(), STARTED)
+        PendingLogin::begin("local".to_owned(), return_to.to_owned(), (false, STARTED))
     }
 
     fn opening(browser: &Browser, secs: u64) -> Opening<'_> {

@@ -11,7 +11,7 @@ use crate::upstream::{Over, Until};
 pub enum Decision {
     /// Logged in, but not as somebody whom the route is for.
     Denied,
-    /// `anew`: there is a login, but it is too old for the route.
+    /// `anew`: there is a login, but it is too old for the route, or of another provider than the route's.
     NeedsLogin {
         anew: bool,
     },
@@ -44,6 +44,10 @@ pub fn decide(route: &Route, session: Option<LiveSession>, now: Timestamp) -> De
     let too_old = |session: &LiveSession| {
         is_proof_too_old(session.private().auth_time, route.max_auth_age, now)
     };
+    // Users and groups of one provider mean nothing where only another's count.
+    if identity.is_some_and(|identity| is_foreign(route, identity)) {
+        return Decision::NeedsLogin { anew: true };
+    }
     // Whom the route is not for is not sent round to log in first.
     match decide_who(&route.access, identity) {
         Some(false) => Decision::Denied,
@@ -51,6 +55,11 @@ pub fn decide(route: &Route, session: Option<LiveSession>, now: Timestamp) -> De
         Some(true) if session.as_ref().is_some_and(too_old) => Decision::NeedsLogin { anew: true },
         Some(true) => Decision::Pass(Passed(session)),
     }
+}
+
+fn is_foreign(route: &Route, identity: &Identity) -> bool {
+    let wanted = route.provider.as_ref();
+    wanted.is_some_and(|wanted| *wanted != identity.subject.provider)
 }
 
 /// `None`: that depends on who it is.

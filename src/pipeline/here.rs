@@ -57,7 +57,7 @@ impl Visit {
             presence,
             is_public: is_form,
             // Whoever has to prove anew who they are does it here, and may also leave.
-            takes_suspects: matches!(place, "login" | "logout"),
+            takes_suspects: matches!(place, "login" | "logout") || place.starts_with("callback/"),
         };
         let before = parts.headers.clone();
         if !Portal::is_for_all(place) {
@@ -94,6 +94,10 @@ impl Visit {
             audience: kind.asker.audience(),
             target,
             anew: notes.anew,
+            provider: notes
+                .route
+                .as_ref()
+                .and_then(|route| route.provider.as_deref()),
             id,
         }
         .respond()
@@ -140,7 +144,9 @@ impl Visit {
                 trail.failed(error);
             }
         }
-        if refusal.status().is_server_error() {
+        if refusal.is_stranded() {
+            tracing::warn!(request = %id, error = %refusal, "a login failed");
+        } else if refusal.status().is_server_error() {
             let upstreams = &self.pipeline.upstreams;
             let app = route.and_then(|route| upstreams.target(route.upstream));
             let app = app.map(|target| target.url.as_str());

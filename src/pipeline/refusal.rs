@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::admit::AdmitError;
 use super::path::PathError;
-use crate::portal::{Audience, ErrorView, Pages, PortalError};
+use crate::portal::{Audience, Cause, ErrorView, Pages, PortalError, Stranded};
 use crate::routing::Oddity;
 use crate::upstream::UpstreamError;
 use crate::wire::{Page, RequestId, json_page};
@@ -76,7 +76,7 @@ impl Refusal {
                 message: text.message,
                 hint: text.hint,
                 request_id: &id,
-                action: None,
+                action: self.way_on(),
             }),
             Audience::Program | Audience::Grpc => program(&text, &id),
         };
@@ -95,9 +95,30 @@ impl Refusal {
             | Self::Upstream(UpstreamError::Exhausted(_)) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
+            Self::Portal(PortalError::Stranded(_))
+                if text.status == StatusCode::SERVICE_UNAVAILABLE =>
+            {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
             _ => {}
         }
         page
+    }
+
+    /// A login that a provider is to blame for: of interest to whoever runs this, though the status is the client's.
+    pub fn is_stranded(&self) -> bool {
+        let Self::Portal(PortalError::Stranded(stranded)) = self else {
+            return false;
+        };
+        stranded.cause.is_of_the_provider()
+    }
+
+    /// Label and address of a button.
+    fn way_on(&self) -> Option<(&str, &str)> {
+        let Self::Portal(PortalError::Stranded(stranded)) = self else {
+            return None;
+        };
+        Some(("Log in", &stranded.again))
     }
 
     fn text(&self) -> Text {
@@ -215,6 +236,7 @@ fn portal_text(error: &PortalError) -> Text {
             message: "There is no page at this address.",
             hint: None,
         },
+        PortalError::Stranded(stranded) => stranded_text(stranded),
         PortalError::Store(_) => Text {
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: "sessions_unavailable",
@@ -222,6 +244,67 @@ fn portal_text(error: &PortalError) -> Text {
             message: "What you asked for could not be saved.",
             hint: Some("Try again in a few seconds."),
         },
+    }
+}
+
+fn stranded_text(stranded: &Stranded) -> Text {
+    let (status, code, title, message, hint) = match &stranded.cause {
+        Cause::Unavailable(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "provider_unavailable",
+            "Logging in does not work right now",
+            "The service that checks who you are does not answer.",
+            "Try again in a little while.",
+        ),
+        Cause::Refused(_) => (
+            StatusCode::FORBIDDEN,
+            "login_refused",
+            "You were not logged in",
+            "The service that checks who you are ended the login.",
+            "Try again. If that does not help, ask whoever runs this site.",
+        ),
+        Cause::Unbelievable(_) => (
+            StatusCode::BAD_GATEWAY,
+            "login_answer_invalid",
+            "The login did not work",
+            "The service that checks who you are gave an answer that cannot be trusted.",
+            "Try again. If that does not help, tell whoever runs this site.",
+        ),
+        Cause::Expired => (
+            StatusCode::BAD_REQUEST,
+            "login_expired",
+            "The login took too long",
+            "It was begun more than an hour ago.",
+            "Log in once more.",
+        ),
+        Cause::Foreign | Cause::Malformed(_) => (
+            StatusCode::BAD_REQUEST,
+            "login_unknown",
+            "This login did not begin here",
+            "It began in another browser, or this browser keeps no cookies of this site.",
+            "Log in once more.",
+        ),
+        Cause::Overtaken => (
+            StatusCode::CONFLICT,
+            "sessions_ended",
+            "Your sessions were ended",
+            "That happened while you were logging in.",
+            "Log in once more.",
+        ),
+        Cause::Full { .. } => (
+            StatusCode::FORBIDDEN,
+            "too_many_sessions",
+            "You are logged in elsewhere",
+            "You have as many sessions as are allowed.",
+            "Log out at one of the other places first.",
+        ),
+    };
+    Text {
+        status,
+        code,
+        title,
+        message,
+        hint: Some(hint),
     }
 }
 

@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use serde_json::json;
 
-use super::{LOGIN_PROMPT, login_url};
+use super::{LOGIN_PROMPT, login_url, provider_hint};
 use crate::wire::{Page, RequestId, json_page, page};
 
 /// Who reads the answer.
@@ -84,12 +84,17 @@ pub struct Challenge<'a> {
     pub target: &'a str,
     /// There is a session, but not one that is good enough here: logging in is to be offered all the same.
     pub anew: bool,
+    /// The one way to log in that counts here.
+    pub provider: Option<&'a str>,
     pub id: RequestId,
 }
 
 impl Challenge<'_> {
     pub fn respond(&self) -> Page {
         let mut login_url = login_url(self.target);
+        if let Some(provider) = self.provider {
+            login_url.push_str(&provider_hint(provider));
+        }
         if self.anew {
             login_url.push_str(LOGIN_PROMPT);
         }
@@ -214,6 +219,7 @@ mod tests {
                 audience,
                 target: "/a?b=c&d",
                 anew: false,
+                provider: None,
                 id: ids.next(),
             }
             .respond()

@@ -1,6 +1,9 @@
 //! The endpoints that we serve ourselves, under one reserved prefix on every host. It may not know the apps.
 
+mod admission;
+mod away;
 mod challenge;
+mod chooser;
 mod form;
 mod origin;
 mod own_sessions;
@@ -12,7 +15,9 @@ mod sign_in;
 mod sign_out;
 mod who;
 
+pub use away::{Cause, Stranded};
 pub use challenge::{Asker, Audience, Challenge};
+pub use chooser::{Choice, ChooserView};
 pub use origin::is_same_origin;
 pub use pages::{ErrorView, LoginProblem, LoginView, Pages, SignedInView};
 pub use return_to::ReturnTo;
@@ -25,7 +30,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::login::LoginMethod;
+use crate::login::{LoginMethod, Oidc};
 use crate::secret::Keyring;
 use crate::session::{CookieName, LiveSession, Sessions};
 use crate::telemetry::{Audit, Metrics};
@@ -39,18 +44,30 @@ pub struct Portal {
     pub audit: Audit,
     pub metrics: Arc<Metrics>,
     pub pages: Pages,
-    pub provider: Option<Provider>,
+    /// In the order of the configuration.
+    pub providers: Vec<Provider>,
     /// Recognises a browser before and after login; no session and no credential.
     pub browser_cookie: CookieName,
     /// `Clear-Site-Data` of a logout, where it is sent.
     pub clear_site_data: Option<HeaderValue>,
 }
 
-/// The way to log in.
+/// A way to log in.
 #[derive(Debug)]
 pub struct Provider {
     pub id: String,
-    pub method: Arc<dyn LoginMethod>,
+    /// What people choose it by.
+    pub name: String,
+    pub means: Means,
+}
+
+/// How a way to log in works.
+#[derive(Clone, Debug)]
+pub enum Means {
+    /// By what is typed into a form of ours.
+    Form(Arc<dyn LoginMethod>),
+    /// At another site, which sends the browser back.
+    Elsewhere(Arc<Oidc>),
 }
 
 /// A request to one of the endpoints.
@@ -102,6 +119,8 @@ pub enum PortalError {
     NotFound,
     #[error("the session store gives no answer: {0}")]
     Store(String),
+    #[error(transparent)]
+    Stranded(Box<Stranded>),
 }
 
 impl Portal {
@@ -112,7 +131,7 @@ impl Portal {
     ) -> Result<Page, PortalError> {
         let is_read = matches!(*request.method, Method::GET | Method::HEAD);
         match (request.place, is_read, request.method == Method::POST) {
-            ("login", true, _) => Ok(self.show_login(request)),
+            ("login", true, _) => self.show_login(request),
             ("login", _, true) => self.log_in(request, body).await,
             ("logout", true, _) => Ok(self.show_logout(request)),
             ("logout", _, true) => self.log_out(request, body).await,
@@ -123,6 +142,12 @@ impl Portal {
             ("login" | "logout" | own_sessions::PLACE, ..) => Err(PortalError::Method {
                 allow: "GET, HEAD, POST",
             }),
+            (callback, true, _) if callback.starts_with(away::PLACE) => {
+                self.come_back(request).await
+            }
+            (callback, ..) if callback.starts_with(away::PLACE) => {
+                Err(PortalError::Method { allow: "GET, HEAD" })
+            }
             ("session" | script::PLACE, ..) => Err(PortalError::Method { allow: "GET, HEAD" }),
             _ => Err(PortalError::NotFound),
         }
@@ -142,6 +167,11 @@ impl Portal {
 
 /// Asks for the login form though there is a session. OIDC Core section 3.1.2.1 has the word.
 const LOGIN_PROMPT: &str = "&prompt=login";
+
+/// Asks for one way to log in. Ids are letters, digits and hyphens.
+fn provider_hint(id: &str) -> String {
+    format!("&provider={id}")
+}
 
 /// The address of an endpoint.
 fn place(name: &str) -> String {

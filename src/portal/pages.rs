@@ -90,7 +90,8 @@ pub struct Pages {
 
 const STYLE: &str = include_str!("templates/style.css");
 
-const TEMPLATES: [(&str, &str); 7] = [
+const TEMPLATES: [(&str, &str); 8] = [
+    ("chooser.html", include_str!("templates/chooser.html")),
     ("error.html", include_str!("templates/error.html")),
     ("layout.html", include_str!("templates/layout.html")),
     ("logged_out.html", include_str!("templates/logged_out.html")),
@@ -277,7 +278,7 @@ impl fmt::Debug for Pages {
 }
 
 impl LoginProblem {
-    fn status(self) -> StatusCode {
+    pub(super) fn status(self) -> StatusCode {
         match self {
             Self::Expired => StatusCode::BAD_REQUEST,
             Self::Overtaken => StatusCode::CONFLICT,
@@ -288,7 +289,7 @@ impl LoginProblem {
         }
     }
 
-    fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         let text = match self {
             Self::Busy => "Many people are logging in right now. Try again in a few seconds.",
             Self::Expired => "This page had been open for too long. Log in once more.",

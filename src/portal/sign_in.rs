@@ -1,22 +1,22 @@
 //! Logging in with a form: shows it, takes it, and on success begins a session under a new token. Nothing is stored for
 //! a login that has not finished (R12): it travels sealed in the form, bound to one small cookie of the browser.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::header::{SET_COOKIE, USER_AGENT};
+use http::header::SET_COOKIE;
 
-use super::challenge::redirect;
+use super::admission::Admission;
+use super::chooser::{Choice, ChooserView};
 use super::pages::{LoginProblem, LoginView, SignedInView};
 use super::sign_out::form_token;
 use super::{
-    Portal, PortalError, PortalRequest, Provider, ReturnTo, form, is_same_origin, own_sessions,
-    place,
+    LOGIN_PROMPT, Means, Portal, PortalError, PortalRequest, Provider, ReturnTo, form,
+    is_same_origin, login_url, own_sessions, place, provider_hint,
 };
-use crate::identity::Identity;
-use crate::login::{Browser, Credentials, Opening, PendingLogin, Refusal, Step};
+use crate::login::{Browser, Credentials, LoginMethod, Opening, PendingLogin, Refusal, Step};
 use crate::secret::Secret;
-use crate::session::{EndReason, Epoch, Found, Issued, LiveSession, Login, LoginError};
+use crate::session::{LiveSession, LoginError};
 use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::wire::{ClientBody, Page};
 
@@ -38,33 +38,46 @@ struct Typed<'a> {
     remember: bool,
 }
 
-/// A user who has proved who they are, and where that began.
-struct Admission<'a> {
-    identity: Identity,
-    /// Of their sessions, before the proof was looked at.
-    epoch: Epoch,
-    browser: Browser,
+/// What a login is to lead to, and what is known of it so far.
+#[derive(Clone, Copy, Default)]
+struct Sheet<'a> {
+    return_to: &'a str,
+    /// There is a session, and its user has to show anew who they are.
+    anew: bool,
     typed: Typed<'a>,
-    pending: &'a PendingLogin,
+    problem: Option<LoginProblem>,
+}
+
+/// A form that came back in the browser that it was shown in.
+struct Returned<'a> {
+    provider: &'a Provider,
+    method: &'a Arc<dyn LoginMethod>,
+    browser: Browser,
+    pending: PendingLogin,
 }
 
 impl Portal {
-    pub(super) fn show_login(&self, request: &PortalRequest<'_>) -> Page {
+    pub(super) fn show_login(&self, request: &PortalRequest<'_>) -> Result<Page, PortalError> {
         let return_to = Self::return_to(request);
         let is_prompted = request.parameter("prompt").as_deref() == Some("login");
         if let Some(session) = request.session.filter(|_| !is_prompted)
             && let Some(identity) = session.identity()
         {
-            return self.pages.signed_in(&SignedInView {
+            return Ok(self.pages.signed_in(&SignedInView {
                 user: &identity.user,
                 host: request.host,
                 continue_to: return_to.as_str(),
                 logout_action: &place("logout"),
                 sessions_url: &place(own_sessions::PLACE),
                 form_token: &form_token(&self.keyring, session),
-            });
+            }));
         }
-        self.form(request, return_to.as_str(), &Typed::default(), None)
+        let sheet = Sheet {
+            return_to: return_to.as_str(),
+            anew: is_prompted,
+            ..Sheet::default()
+        };
+        self.way_in(request, &sheet)
     }
 
     pub(super) async fn log_in(
@@ -73,9 +86,6 @@ impl Portal {
         body: ClientBody,
     ) -> Result<Page, PortalError> {
         self.demand_same_origin(request)?;
-        let Some(provider) = &self.provider else {
-            return Err(PortalError::NotFound);
-        };
         let form = form::read(body).await?;
         let field = |name: &str| form.get(name).map_or("", |value| value.as_str());
         let user = field("user");
@@ -83,170 +93,164 @@ impl Portal {
             user: Some(user),
             remember: field("remember") == "yes",
         };
-        let browser = self.browser(request);
-        let pending = browser.as_ref().map(|browser| {
-            let opening = Opening {
-                browser,
-                now: self.sessions.clock().now(),
-                max_age: FORM_MAX_AGE,
-            };
-            PendingLogin::open(field("state"), &self.keyring, &opening)
-        });
-        let (Some(browser), Some(Ok(pending))) = (browser, pending) else {
+        let Some(returned) = self.returned(request, field("state")) else {
             // Too old, another browser's, or the browser keeps no cookies: a fresh form serves all three.
             let return_to = Self::return_to(request);
-            return Ok(self.form(
-                request,
-                return_to.as_str(),
-                &typed,
-                Some(LoginProblem::Expired),
-            ));
+            let sheet = Sheet {
+                return_to: return_to.as_str(),
+                typed,
+                problem: Some(LoginProblem::Expired),
+                ..Sheet::default()
+            };
+            return self.way_in(request, &sheet);
         };
         let password = field("password");
         if user.len() > MAX_USER || password.len() > MAX_PASSWORD {
-            let (typed, refusal) = ((&typed, &pending), Refusal::Credentials);
-            return Ok(self.refuse(request, provider, typed, refusal));
+            return Ok(self.refuse(request, (&typed, &returned), Refusal::Credentials));
         }
-        let epoch = self.sessions.epoch_of(&provider.method.subject(user)).await;
+        let (provider, method) = (returned.provider, returned.method);
+        let epoch = self.sessions.epoch_of(&method.subject(user)).await;
         let epoch = epoch.map_err(|error| PortalError::Store(error.to_string()))?;
         let credentials = Credentials {
             user: user.to_owned(),
             password: Secret::new(password.as_bytes()),
             address: request.client,
-            known_browser: browser.knows(&self.keyring, &provider.id, user),
+            known_browser: returned.browser.knows(&self.keyring, &provider.id, user),
         };
-        match provider.method.log_in(credentials).await {
+        match method.log_in(credentials).await {
             Step::Admit(identity) => {
                 let admission = Admission {
                     identity,
+                    amr: vec!["pwd".to_owned()],
+                    proved: None,
+                    remember: typed.remember,
                     epoch,
-                    browser,
-                    typed,
-                    pending: &pending,
                 };
-                self.admit(request, admission).await
+                self.let_in(request, admission, (&typed, returned)).await
             }
-            Step::Refuse(refusal) => {
-                Ok(self.refuse(request, provider, (&typed, &pending), refusal))
-            }
+            Step::Refuse(refusal) => Ok(self.refuse(request, (&typed, &returned), refusal)),
         }
     }
 
-    /// A new token at every login (R4). Who has a session already goes on with it; anybody else's session that the browser
-    /// had before ends.
-    async fn admit(
+    async fn let_in(
         &self,
         request: &PortalRequest<'_>,
-        admission: Admission<'_>,
+        admission: Admission,
+        (typed, returned): (&Typed<'_>, Returned<'_>),
     ) -> Result<Page, PortalError> {
-        let Admission {
-            identity,
-            epoch,
-            mut browser,
-            typed,
-            pending,
-        } = admission;
-        let (provider, user) = (identity.subject.provider.clone(), identity.user.clone());
-        let visitor = request
-            .session
-            .filter(|session| session.identity().is_none());
-        let login = Login {
-            identity,
-            amr: vec!["pwd".to_owned()],
-            address: request.client,
-            user_agent: request.headers.get(USER_AGENT).cloned(),
-            remember: typed.remember,
-            replaces: request.session.map(LiveSession::sid),
-            epoch,
-            carries: visitor.cloned(),
+        let user = admission.identity.user.clone();
+        let problem = match self.admit(request, admission).await {
+            Ok(issued) => {
+                let Returned {
+                    provider,
+                    mut browser,
+                    pending,
+                    ..
+                } = returned;
+                browser.remember(&self.keyring, &provider.id, &user);
+                let mut page = Self::welcome(request, &pending.return_to, issued);
+                let cookie = self.browser_cookie(&browser, KNOWN_MAX_AGE);
+                page.headers_mut().append(SET_COOKIE, cookie);
+                return Ok(page);
+            }
+            Err(LoginError::Store(error)) => return Err(PortalError::Store(error.to_string())),
+            Err(LoginError::Overtaken) => LoginProblem::Overtaken,
+            Err(LoginError::Full { max }) => LoginProblem::TooManySessions { max },
         };
-        let issued = match self.go_on(request, &login).await? {
-            Some(issued) => issued,
-            None => match self.begin_session(request, login).await {
-                Ok(issued) => issued,
-                Err(LoginError::Store(error)) => return Err(PortalError::Store(error.to_string())),
-                Err(LoginError::Overtaken) => {
-                    self.metrics.login(LoginOutcome::Denied);
-                    let problem = LoginProblem::Overtaken;
-                    return Ok(self.form(request, &pending.return_to, &typed, Some(problem)));
-                }
-                Err(LoginError::Full { max }) => {
-                    self.metrics.login(LoginOutcome::Denied);
-                    let problem = LoginProblem::TooManySessions { max };
-                    return Ok(self.form(request, &pending.return_to, &typed, Some(problem)));
-                }
-            },
-        };
-        browser.remember(&self.keyring, &provider, &user);
-        self.metrics.login(LoginOutcome::Succeeded);
-        // Judged again: what a form brings back was sealed by us, but hosts may have gone since.
-        let target = ReturnTo::parse(&pending.return_to, request.serves).unwrap_or_default();
-        let mut page = redirect(target.as_str());
-        page.headers_mut().append(SET_COOKIE, issued.cookie);
-        page.headers_mut()
-            .append(SET_COOKIE, self.browser_cookie(&browser, KNOWN_MAX_AGE));
-        Ok(page)
+        Ok(self.form_again(request, (typed, &returned), problem))
     }
 
-    /// The browser's session under a new token, if it is the same user's. `None`: there is none to go on with.
-    async fn go_on(
-        &self,
-        request: &PortalRequest<'_>,
-        login: &Login,
-    ) -> Result<Option<Issued>, PortalError> {
-        let theirs = request.session.filter(|session| {
-            let same = session.identity().map(|identity| &identity.subject);
-            // Who asks to be remembered now gets a session that is.
-            let fits = !login.remember || session.private().remembered;
-            same == Some(&login.identity.subject) && fits
-        });
-        let Some(session) = theirs else {
-            return Ok(None);
+    fn returned(&self, request: &PortalRequest<'_>, state: &str) -> Option<Returned<'_>> {
+        let browser = self.browser(request)?;
+        let opening = Opening {
+            browser: &browser,
+            now: self.sessions.clock().now(),
+            max_age: FORM_MAX_AGE,
         };
-        let found = self.sessions.settings().cookie.find(request.headers);
-        let Some(token) = self.sessions.presented(session, found) else {
-            return Ok(None);
+        let pending = PendingLogin::open(state, &self.keyring, &opening).ok()?;
+        let provider = self.provider(&pending.provider)?;
+        let Means::Form(method) = &provider.means else {
+            return None;
         };
-        let again = self.sessions.prove_again(token, login).await;
-        again.map_err(|error| PortalError::Store(error.to_string()))
-    }
-
-    async fn begin_session(
-        &self,
-        request: &PortalRequest<'_>,
-        login: Login,
-    ) -> Result<Issued, LoginError> {
-        let event = (
-            login.identity.subject.provider.clone(),
-            login.identity.user.clone(),
-        );
-        let issued = self.sessions.issue(login).await?;
-        if let Some(old) = request.session
-            && let Err(error) = self.sessions.end(old.sid(), EndReason::Replaced).await
-        {
-            // Nobody is told of the new one, which must not take up the user's room.
-            let _owed = self.sessions.end(issued.sid, EndReason::Withdrawn).await;
-            return Err(error.into());
-        }
-        let (sid, (provider, user)) = (issued.sid.to_string(), event);
-        self.audit.record(&AuditEvent::LoginSucceeded {
-            sid,
+        Some(Returned {
             provider,
-            user,
-            address: request.client,
-        });
-        Ok(issued)
+            method,
+            browser,
+            pending,
+        })
+    }
+
+    /// The form of the way in that was chosen, the way to where it is, or the choice.
+    fn way_in(&self, request: &PortalRequest<'_>, sheet: &Sheet<'_>) -> Result<Page, PortalError> {
+        let Some(provider) = self.chosen(request, sheet) else {
+            return match self.providers.as_slice() {
+                [] => Err(PortalError::NotFound),
+                several => Ok(self.choice(request, (several, sheet))),
+            };
+        };
+        match &provider.means {
+            Means::Form(_) => Ok(self.form(request, provider, sheet)),
+            Means::Elsewhere(oidc) => {
+                let asked = (sheet.return_to, sheet.anew);
+                self.send_away(request, (provider, oidc), asked)
+            }
+        }
+    }
+
+    fn provider(&self, id: &str) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.id == id)
+    }
+
+    /// Who has to show anew who they are does it where they did.
+    fn chosen(&self, request: &PortalRequest<'_>, sheet: &Sheet<'_>) -> Option<&Provider> {
+        let named = request.parameter("provider");
+        let session = request.session.filter(|_| sheet.anew);
+        let identity = session.and_then(LiveSession::identity);
+        let theirs = identity.map(|identity| identity.subject.provider.as_str());
+        let found = named.as_deref().and_then(|id| self.provider(id));
+        found
+            .or_else(|| self.provider(theirs?))
+            .or(match self.providers.as_slice() {
+                [only] => Some(only),
+                _ => None,
+            })
+    }
+
+    fn choice(
+        &self,
+        request: &PortalRequest<'_>,
+        (providers, sheet): (&[Provider], &Sheet<'_>),
+    ) -> Page {
+        let way = |provider: &Provider| {
+            let (to, prompt) = (
+                login_url(sheet.return_to),
+                if sheet.anew { LOGIN_PROMPT } else { "" },
+            );
+            format!("{to}{}{prompt}", provider_hint(&provider.id))
+        };
+        let ways: Vec<_> = providers
+            .iter()
+            .map(|provider| Choice {
+                name: &provider.name,
+                href: way(provider),
+            })
+            .collect();
+        self.pages.chooser(&ChooserView {
+            host: request.host,
+            ways: &ways,
+            problem: sheet.problem,
+        })
     }
 
     fn refuse(
         &self,
         request: &PortalRequest<'_>,
-        provider: &Provider,
-        (typed, pending): (&Typed<'_>, &PendingLogin),
+        (typed, returned): (&Typed<'_>, &Returned<'_>),
         refusal: Refusal,
     ) -> Page {
         let user = typed.user.unwrap_or_default();
-        let (provider, named, address) = (provider.id.clone(), clipped(user), request.client);
+        let (provider, named, address) =
+            (returned.provider.id.clone(), clipped(user), request.client);
         let (outcome, problem, event) = match refusal {
             Refusal::Credentials => (
                 LoginOutcome::Failed,
@@ -275,37 +279,52 @@ impl Portal {
         if let Some(event) = event {
             self.audit.record(&event);
         }
-        self.form(request, &pending.return_to, typed, Some(problem))
+        self.form_again(request, (typed, returned), problem)
     }
 
-    fn form(
+    fn form_again(
         &self,
         request: &PortalRequest<'_>,
-        return_to: &str,
-        typed: &Typed<'_>,
-        problem: Option<LoginProblem>,
+        (typed, returned): (&Typed<'_>, &Returned<'_>),
+        problem: LoginProblem,
     ) -> Page {
+        let sheet = Sheet {
+            return_to: &returned.pending.return_to,
+            anew: returned.pending.anew,
+            typed: *typed,
+            problem: Some(problem),
+        };
+        self.form(request, returned.provider, &sheet)
+    }
+
+    fn form(&self, request: &PortalRequest<'_>, provider: &Provider, sheet: &Sheet<'_>) -> Page {
         let signed_in_as = request.session.and_then(LiveSession::identity);
+        let signed_in_as = signed_in_as.filter(|identity| identity.subject.provider == provider.id);
         let signed_in_as = signed_in_as.map(|identity| identity.user.as_str());
         let offers_memory = self.sessions.settings().remember_me.is_some();
         let known = self.browser(request);
         let is_new = known.is_none();
         let browser = known.unwrap_or_default();
-        let provider = self
-            .provider
-            .as_ref()
-            .map_or_else(String::new, |provider| provider.id.clone());
         let now = self.sessions.clock().now();
-        let pending = PendingLogin::begin(provider, return_to.to_owned(), now);
+        let (id, return_to) = (provider.id.clone(), sheet.return_to.to_owned());
+        let pending = PendingLogin::begin(id, return_to, (sheet.anew, now));
+        let mut action = place("login");
+        if self.providers.len() > 1 {
+            // A form that is too old leads to a fresh one, not to the choice.
+            action = format!(
+                "{action}?{}",
+                provider_hint(&provider.id).trim_start_matches('&')
+            );
+        }
         let mut page = self.pages.login(&LoginView {
-            action: &place("login"),
+            action: &action,
             state: &pending.seal(&self.keyring, &browser),
-            user: typed.user.or(signed_in_as),
-            problem,
+            user: sheet.typed.user.or(signed_in_as),
+            problem: sheet.problem,
             host: request.host,
             signed_in_as,
             // A session that goes on keeps its kind.
-            remember: (offers_memory && signed_in_as.is_none()).then_some(typed.remember),
+            remember: (offers_memory && signed_in_as.is_none()).then_some(sheet.typed.remember),
         });
         if is_new {
             // One that is known keeps its cookie, so forms in other tabs stay good.
@@ -313,18 +332,6 @@ impl Portal {
             page.headers_mut().append(SET_COOKIE, cookie);
         }
         page
-    }
-
-    fn browser(&self, request: &PortalRequest<'_>) -> Option<Browser> {
-        match self.browser_cookie.find(request.headers) {
-            Found::One(value) => Browser::parse(&self.keyring, value),
-            Found::None | Found::Several(_) => None,
-        }
-    }
-
-    fn browser_cookie(&self, browser: &Browser, max_age: Duration) -> HeaderValue {
-        self.browser_cookie
-            .set_cookie(&browser.encode(&self.keyring), Some(max_age))
     }
 
     fn return_to(request: &PortalRequest<'_>) -> ReturnTo {

@@ -156,6 +156,7 @@ pub(crate) mod tests {
             allow: BTreeSet::new(),
             idle_timeout: None,
             max_auth_age: None,
+            provider: None,
             caching: Caching::App,
             activity: true,
             strip_prefix: None,

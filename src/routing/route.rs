@@ -21,6 +21,8 @@ pub struct Route {
     /// Empty: every method.
     pub methods: Vec<Method>,
     pub access: Access,
+    /// The one way to log in that counts here; `None`: any.
+    pub provider: Option<String>,
     pub caching: Caching,
     /// The namespace of what the app keeps in sessions; `None`: it keeps nothing.
     pub session_data: Option<String>,

@@ -30,6 +30,8 @@ const MAX_USER_AGENT: usize = 256;
 pub struct Login {
     pub identity: Identity,
     pub amr: Vec<String>,
+    /// When that was; `None`: just now.
+    pub proved: Option<Timestamp>,
     pub address: IpAddr,
     /// As it came.
     pub user_agent: Option<HeaderValue>,
@@ -108,6 +110,17 @@ impl Sessions {
             }
             None => Ok(Epoch::default()),
         }
+    }
+
+    /// The same for a login whose user is known only once it has been proved. `None`: all their sessions were ended after
+    /// it `began`.
+    pub async fn epoch_since(
+        &self,
+        subject: &Subject,
+        began: Timestamp,
+    ) -> Result<Option<Epoch>, StoreError> {
+        let epoch = self.epoch_of(subject).await?;
+        Ok((epoch.number() <= began.as_millis()).then_some(epoch))
     }
 
     /// Begins a session under a new token. It is stored durably before this returns (R6).
@@ -310,7 +323,7 @@ pub(super) fn listed_agent(user_agent: Option<&HeaderValue>) -> Option<String> {
 fn private(login: &Login, now: Timestamp, remembered: bool) -> Private {
     Private {
         identity: Some(login.identity.clone()),
-        auth_time: now,
+        auth_time: login.proved.unwrap_or(now),
         amr: login.amr.clone(),
         origin: origin(login),
         remembered,

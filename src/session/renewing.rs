@@ -129,7 +129,7 @@ impl Sessions {
             let remembered = open.private.remembered;
             open.private = Private {
                 identity: Some(login.identity.clone()),
-                auth_time: now,
+                auth_time: login.proved.unwrap_or(now),
                 amr: login.amr.clone(),
                 origin: origin(login),
                 remembered,

@@ -49,6 +49,13 @@ pub enum AuditEvent {
         user: String,
         address: IpAddr,
     },
+    /// A login at another site led to no session.
+    LoginStranded {
+        provider: String,
+        /// In snake case.
+        cause: &'static str,
+        address: IpAddr,
+    },
     LoginSucceeded {
         sid: String,
         provider: String,
@@ -132,6 +139,7 @@ impl AuditEvent {
             Self::CookieTossing { .. } => Kind::CookieTossing,
             Self::CrossSiteRefused { .. } => Kind::CrossSiteRefused,
             Self::IdentityHeaderStripped { .. } => Kind::IdentityHeaderStripped,
+            Self::LoginStranded { .. } => Kind::LoginStranded,
             Self::LoginThrottled { .. } => Kind::LoginThrottled,
             _ => return None,
         })

@@ -24,16 +24,18 @@ pub(super) enum Kind {
     CookieTossing,
     CrossSiteRefused,
     IdentityHeaderStripped,
+    LoginStranded,
     LoginThrottled,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::AccessDenied,
         Self::AdminRefused,
         Self::CookieTossing,
         Self::CrossSiteRefused,
         Self::IdentityHeaderStripped,
+        Self::LoginStranded,
         Self::LoginThrottled,
     ];
 
@@ -45,6 +47,7 @@ impl Kind {
             Self::CookieTossing => "cookie_tossing",
             Self::CrossSiteRefused => "cross_site_refused",
             Self::IdentityHeaderStripped => "identity_header_stripped",
+            Self::LoginStranded => "login_stranded",
             Self::LoginThrottled => "login_throttled",
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use doorward::config::{
     self, CertificateSource, ConfigErrors, MINIMAL, Missing, Settings, StoreSettings,
 };
+use doorward::login::{ClaimPath, ClientAuthentication, Kind};
 use doorward::routing::Access;
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -920,27 +921,181 @@ fn upstreams_are_addresses_without_paths_or_passwords() {
 
 #[test]
 fn what_this_version_lacks_is_said() {
-    let text = MINIMAL.replace("\"local\"\nusers", "\"oidc\"\nusers");
-    let second = "[[provider]]\nid = \"Second One\"\ntype = \"local\"\nusers = \"more.toml\"\n";
-    assert_snapshot!(complaints(&format!("{text}\n{second}")), @r#"
+    let text = MINIMAL.replace("\"local\"\nusers", "\"external\"\nusers");
+    assert_snapshot!(complaints(&text), @r#"
     doorward.toml:9:8: provider.type: is not in this version
-        9 | type = "oidc"
-          |        ^^^^^^
-      help: write "local"
+        9 | type = "external"
+          |        ^^^^^^^^^^
+      help: write "local" or "oidc"
 
-    doorward.toml:16:1: provider: a second provider; the first one is on line 7
+    1 error in doorward.toml
+    "#);
+}
+
+/// The minimal file with a provider of type `oidc` beside the local users; `keys` come over what is good.
+fn oidc_with(keys: &[(&str, &str)]) -> String {
+    let mut good = vec![
+        ("id", "\"corp\""),
+        ("type", "\"oidc\""),
+        ("issuer", "\"https://login.example.com\""),
+        ("client_id", "\"doorward\""),
+        ("client_auth", "\"none\""),
+    ];
+    good.retain(|(key, _)| !keys.iter().any(|(other, _)| other == key));
+    let all = good
+        .iter()
+        .chain(keys)
+        .filter(|(_, value)| !value.is_empty());
+    let lines: Vec<_> = all.map(|(key, value)| format!("{key} = {value}")).collect();
+    format!("{MINIMAL}\n[[provider]]\n{}\n", lines.join("\n"))
+}
+
+#[test]
+fn a_provider_that_is_told_little_of_gets_safe_defaults() {
+    let place = Place::new();
+    let settings = place.load(&oidc_with(&[])).unwrap();
+    let ids: Vec<_> = settings
+        .providers
+        .iter()
+        .map(|provider| &provider.id)
+        .collect();
+    assert_eq!(ids, ["local", "corp"]);
+    assert_eq!(settings.providers[0].name, "User name and password");
+    assert_eq!(settings.providers[1].name, "login.example.com");
+    let Kind::Oidc(oidc) = &settings.providers[1].kind else {
+        panic!("{:?}", settings.providers[1])
+    };
+    assert_eq!(oidc.scopes, ["openid", "profile", "email"]);
+    assert_eq!(oidc.mapping.user, ClaimPath::parse("sub"));
+    assert!(oidc.mapping.verified_email && oidc.mapping.groups.is_none());
+    assert_eq!(format!("{:?}", oidc.algorithms), "[RS256]");
+    assert_eq!(oidc.max_clock_skew, Duration::from_mins(1));
+    assert!(matches!(oidc.authentication, ClientAuthentication::None));
+}
+
+#[test]
+fn a_provider_that_cannot_be_right_is_refused_with_the_reason() {
+    let place = Place::new();
+    place.write("secret", "a secret\n");
+    fs::set_permissions(place.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    for (keys, told) in [
+        (
+            &[("issuer", "\"http://login.example.com\"")][..],
+            "is not https",
+        ),
+        (
+            &[("issuer", "\"https://login.example.com?a=b\"")],
+            "holds more than a host and a path",
+        ),
+        (
+            &[("issuer", "\"login.example.com\"")],
+            "is not the address of a provider",
+        ),
+        (&[("issuer", "")], "provider.issuer: is missing"),
+        (&[("client_id", "")], "provider.client_id: is missing"),
+        (
+            &[("client_auth", "\"client_secret_basic\"")],
+            "provider.client_secret: is missing",
+        ),
+        (
+            &[("client_secret", "{ file = \"secret\" }")],
+            "is shown to nobody",
+        ),
+        (
+            &[
+                ("client_auth", "\"client_secret_post\""),
+                ("client_secret", "\"hunter2\""),
+            ],
+            "a client secret cannot stand in this file",
+        ),
+        (&[("client_auth", "\"private_key_jwt\"")], "is not one of"),
+        (&[("algorithms", "[\"HS256\"]")], "\"HS256\" is not one of"),
+        (&[("algorithms", "[\"none\"]")], "\"none\" is not one of"),
+        (&[("scopes", "[\"profile email\"]")], "is not a scope"),
+        (
+            &[("claims", "{ user = \"a..b\" }")],
+            "is not the name of a claim",
+        ),
+        (
+            &[("claims", "{ users = \"sub\" }")],
+            "provider.claims.users: unknown key",
+        ),
+        (&[("max_clock_skew", "\"1h\"")], "is not between"),
+        (
+            &[("ca_file", "\"nowhere.pem\"")],
+            "nowhere.pem cannot be used",
+        ),
+        (
+            &[("users", "\"users.toml\"")],
+            "provider.users: unknown key",
+        ),
+        (
+            &[("id", "\"local\"")],
+            "is the id of the provider on line 8",
+        ),
+        (&[("id", "\"../x\"")], "is not an id"),
+        (&[("name", "\"a\\nb\"")], "is not a name for a button"),
+        (&[("type", "\"oidk\"")], "did you mean \"oidc\"?"),
+    ] {
+        let text = oidc_with(keys);
+        let complaints = place.complaints(&text);
+        assert!(complaints.contains(told), "{told}: {complaints}");
+        assert!(!complaints.contains("hunter2"), "{complaints}");
+    }
+    let keys = [
+        ("client_auth", "\"client_secret_basic\""),
+        ("client_secret", "{ file = \"secret\" }"),
+    ];
+    assert!(place.load(&oidc_with(&keys)).is_ok());
+    assert!(
+        place
+            .load(&oidc_with(&[("issuer", "\"http://127.0.0.1:8080\"")]))
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_route_names_a_provider_that_is_there() {
+    let route = |rest: &str| {
+        let route = "[[route]]\nhost = \"b\"\nupstream = \"http://127.0.0.1:1\"";
+        format!("{}{route}\n{rest}\n", oidc_with(&[]))
+    };
+    let place = Place::new();
+    let settings = place
+        .load(&route("access = \"user\"\nprovider = \"corp\""))
+        .unwrap();
+    assert_eq!(settings.routes[1].provider.as_deref(), Some("corp"));
+    assert_snapshot!(complaints(&route("access = \"user\"\nprovider = \"crop\"")), @r#"
+    doorward.toml:26:12: route.provider: there is no provider "crop"
+       26 | provider = "crop"
+          |            ^^^^^^
+      help: did you mean "corp"?
+
+    1 error in doorward.toml
+    "#);
+    assert_snapshot!(complaints(&route("access = \"public\"\nprovider = \"corp\"")), @r#"
+    doorward.toml:26:1: route.provider: says where to log in, and the route's `access` asks nobody to
+       26 | provider = "corp"
+          | ^^^^^^^^
+      help: remove it, or use `access = "user"`
+
+    1 error in doorward.toml
+    "#);
+    let second = "[[provider]]\nid = \"Second One\"\ntype = \"local\"\nusers = \"more.toml\"\n";
+    assert_snapshot!(complaints(&format!("{MINIMAL}\n{second}")), @r#"
+    doorward.toml:16:1: provider: a second provider of local users; the first one is on line 7
        16 | [[provider]]
           | ^^^^^^^^^^^^
         7 | [[provider]]
           | ------------ first here
-      help: this version has one; remove one of them
+      help: there can be one, beside any number of other types; remove one of them
 
     doorward.toml:17:6: provider.id: "Second One" is not an id
        17 | id = "Second One"
           |      ^^^^^^^^^^^^
       help: lower-case letters, digits and hyphens, at most 32, like "local"
 
-    3 errors in doorward.toml
+    2 errors in doorward.toml
     "#);
 }
 

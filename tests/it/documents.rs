@@ -161,8 +161,13 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 12] = [
+    const NOT_DEFAULTS: [&str; 17] = [
+        "provider.ca_file",
+        "provider.client_id",
         "provider.id",
+        "provider.issuer",
+        "provider.max_auth_age",
+        "provider.name",
         "provider.type",
         "provider.users",
         "server.admin_listen",

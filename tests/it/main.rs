@@ -32,6 +32,7 @@ mod identity;
 mod lifecycle;
 mod limits;
 mod model;
+mod oidc;
 mod outage;
 mod paths;
 #[cfg(feature = "postgres")]

@@ -868,6 +868,7 @@ fn login(user: &str) -> Login {
             groups: Vec::new(),
         },
         amr: vec!["pwd".to_owned()],
+        proved: None,
         address: [192, 0, 2, 1].into(),
         user_agent: None,
         remember: false,

@@ -42,7 +42,9 @@ pub(super) fn gather(settings: &Settings, places: &Places) -> Result<Vec<FileFac
     named.extend(secrets(settings, places));
     named.extend(certificates(settings));
     for (index, provider) in settings.providers.iter().enumerate() {
-        let Kind::Local(local) = &provider.kind;
+        let Kind::Local(local) = &provider.kind else {
+            continue;
+        };
         named.push((
             format!("provider[{index}].users"),
             local.users.clone(),

@@ -71,7 +71,9 @@ impl Facts {
 fn users(settings: &Settings) -> Result<Vec<UserFact>, UserFileError> {
     let mut users = Vec::new();
     for provider in &settings.providers {
-        let Kind::Local(local) = &provider.kind;
+        let Kind::Local(local) = &provider.kind else {
+            continue;
+        };
         let file = UserFile::load(&local.users)?;
         users.extend(file.users().iter().map(|user| UserFact {
             name: user.name.clone(),

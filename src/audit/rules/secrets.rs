@@ -206,7 +206,9 @@ fn hash_weak(evidence: &Evidence<'_>) -> Option<Fault> {
 fn attempts_many(evidence: &Evidence<'_>) -> Option<Fault> {
     let mut providers = evidence.settings.providers.iter().enumerate();
     providers.find_map(|(index, provider)| {
-        let Kind::Local(local) = &provider.kind;
+        let Kind::Local(local) = &provider.kind else {
+            return None;
+        };
         let a_day = f64::from(local.max_attempts) * 86_400.0 / local.attempt_window.as_secs_f64();
         if a_day <= 2400.0 {
             return None;

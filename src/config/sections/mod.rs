@@ -7,6 +7,7 @@ mod identity;
 mod limits;
 mod log;
 mod provider;
+mod provider_oidc;
 mod route;
 mod route_access;
 mod route_traffic;
@@ -64,6 +65,11 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         [identity]
         headers = {}
         [[provider]]
+        type = 'local'
+        [[provider]]
+        type = 'oidc'
+        client_secret = {}
+        claims = {}
         [[route]]
         access = {}
         upstream = {}";

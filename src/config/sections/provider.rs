@@ -1,8 +1,11 @@
-//! `[[provider]]`: ways to log in. This version has one kind, and one of it.
+//! `[[provider]]`: ways to log in. Local users are here, providers elsewhere in `provider_oidc`.
 
 use std::ops::Range;
 use std::time::Duration;
 
+use url::Url;
+
+use super::provider_oidc;
 use crate::config::reader::{Section, Value, quoted};
 use crate::login::{Kind, LocalSettings, Settings};
 
@@ -12,10 +15,30 @@ pub(super) struct Provider {
 }
 
 /// Those that could be read, and whether any were meant to be there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Providers {
     read: Vec<Provider>,
+    /// Where each id was given first.
+    ids: Vec<(String, Range<usize>)>,
+    local: Option<Range<usize>>,
     pub(super) any: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Type {
+    Local,
+    Oidc,
+}
+
+impl Providers {
+    /// Whether there is one of this id.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.ids.iter().any(|(known, _)| known == id)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.ids.iter().map(|(id, _)| id.as_str())
+    }
 }
 
 impl IntoIterator for Providers {
@@ -28,62 +51,86 @@ impl IntoIterator for Providers {
 }
 
 pub(super) fn read(sections: Vec<Section<'_>>) -> Providers {
-    let any = !sections.is_empty();
-    let mut read = Vec::new();
-    let mut first: Option<Range<usize>> = None;
+    let mut providers = Providers {
+        any: !sections.is_empty(),
+        ..Providers::default()
+    };
     for section in sections {
-        let place = section.place();
-        match &first {
-            Some(first) => {
-                let line = section.report().line(first);
-                let complaint = section.wrong(format!(
-                    "a second provider; the first one is on line {line}"
-                ));
-                complaint
-                    .other(first.clone(), "first here")
-                    .help("this version has one; remove one of them")
-                    .push();
-            }
-            None => first = Some(place),
-        }
-        read.extend(provider(section));
+        let read = provider(section, &mut providers);
+        providers.read.extend(read);
     }
-    Providers { read, any }
+    providers
 }
 
-fn provider(section: Section<'_>) -> Option<Provider> {
+fn provider(section: Section<'_>, others: &mut Providers) -> Option<Provider> {
     let id = section
         .required("id", "id = \"local\"")
-        .and_then(|value| id(&value));
-    if let Some(kind) = section.required("type", "type = \"local\"") {
-        match kind.as_text() {
-            Some("oidc" | "external") => kind
-                .wrong("is not in this version")
-                .help("write \"local\"")
-                .push(),
-            _ => {
-                kind.choice(&[("local", ())]);
-            }
+        .and_then(|value| own_id(&value, others));
+    let kind = match section.required("type", "type = \"local\"") {
+        Some(value) => kind(&value),
+        None => Some(Type::Local),
+    };
+    let name = section.value("name").and_then(|value| label(&value));
+    let kind = match kind {
+        Some(Type::Local) => {
+            refuse_second(&section, others);
+            local(&section).map(Kind::Local)
         }
+        Some(Type::Oidc) => provider_oidc::read(&section).map(Box::new).map(Kind::Oidc),
+        // Nothing is known of its keys.
+        None => return None,
+    };
+    section.finish();
+    let kind = kind?;
+    let name = name.unwrap_or_else(|| default_name(&kind));
+    Some(Provider {
+        settings: Settings {
+            id: id?,
+            name,
+            kind,
+        },
+    })
+}
+
+fn kind(value: &Value<'_>) -> Option<Type> {
+    if value.as_text() == Some("external") {
+        let complaint = value.wrong("is not in this version");
+        complaint.help("write \"local\" or \"oidc\"").push();
+        return None;
     }
+    value.choice(&[("local", Type::Local), ("oidc", Type::Oidc)])
+}
+
+fn local(section: &Section<'_>) -> Option<LocalSettings> {
     let users = section
         .required("users", "users = \"users.toml\"")
         .and_then(|value| value.path());
     let max_attempts = section.integer_in("max_attempts", 1..=10_000).unwrap_or(10);
     let attempt_window = section.duration("attempt_window", Duration::from_mins(15));
-    section.finish();
-    let kind = Kind::Local(LocalSettings {
+    Some(LocalSettings {
         users: users?,
         max_attempts,
         attempt_window,
-    });
-    Some(Provider {
-        settings: Settings { id: id?, kind },
     })
 }
 
-/// It stands in paths, logs and sessions.
-fn id(value: &Value<'_>) -> Option<String> {
+fn refuse_second(section: &Section<'_>, others: &mut Providers) {
+    let Some(first) = &others.local else {
+        others.local = Some(section.place());
+        return;
+    };
+    let line = section.report().line(first);
+    let complaint = section.wrong(format!(
+        "a second provider of local users; the first one is on line {line}"
+    ));
+    complaint
+        .other(first.clone(), "first here")
+        .help("there can be one, beside any number of other types; remove one of them")
+        .push();
+}
+
+/// It stands in paths, logs and sessions, and tells the users of one provider from those of another.
+fn own_id(value: &Value<'_>, others: &mut Providers) -> Option<String> {
     let text = value.text()?;
     let plain = text
         .bytes()
@@ -94,5 +141,41 @@ fn id(value: &Value<'_>) -> Option<String> {
             .help("lower-case letters, digits and hyphens, at most 32, like \"local\"")
             .push();
     }
+    match others.ids.iter().find(|(known, _)| known == text) {
+        Some((_, first)) => {
+            let line = value.report().line(first);
+            let complaint = value.wrong(format!(
+                "{} is the id of the provider on line {line}",
+                quoted(text)
+            ));
+            complaint
+                .other(first.clone(), "first here")
+                .help("give each its own: users of one are not those of another")
+                .push();
+        }
+        None => others.ids.push((text.to_owned(), value.place())),
+    }
     Some(text.to_owned())
+}
+
+fn label(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    if text.chars().count() > 60 || text.contains(char::is_control) {
+        let complaint = value.wrong(format!("{} is not a name for a button", quoted(text)));
+        complaint
+            .help("a few words, at most 60 characters, like \"Corporate account\"")
+            .push();
+    }
+    Some(text.to_owned())
+}
+
+fn default_name(kind: &Kind) -> String {
+    match kind {
+        Kind::Local(_) => "User name and password".to_owned(),
+        Kind::Oidc(oidc) => {
+            let url = Url::parse(&oidc.issuer).ok();
+            let host = url.as_ref().and_then(Url::host_str);
+            host.unwrap_or(&oidc.issuer).to_owned()
+        }
+    }
 }

@@ -8,11 +8,13 @@ use http::Method;
 use super::headers::{self, Side};
 use super::identity::Identity;
 use super::provider::Providers;
-use super::route_access::{access, caching, check_cookie_domain, max_auth_age, session_data};
+use super::route_access::{
+    access, caching, check_cookie_domain, max_auth_age, provider, session_data,
+};
 use super::route_traffic as traffic;
 use super::session::Session;
 use super::upstream::Upstreams;
-use crate::config::reader::{Report, Section, Value, quoted, show_duration};
+use crate::config::reader::{Report, Section, Value, nearest, quoted, show_duration};
 use crate::routing::{Access, HostPattern, Oddity, Route};
 use crate::upstream::Target;
 
@@ -29,6 +31,7 @@ pub(super) struct Placed {
     pub(super) route: Route,
     header: Range<usize>,
     access: Range<usize>,
+    provider: Option<Range<usize>>,
 }
 
 /// What a route is measured against.
@@ -71,6 +74,9 @@ pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &
             refuse_twin(report, first, later);
         }
     }
+    for placed in &routing.routes {
+        refuse_stranger(report, placed, providers);
+    }
     let guarded = routing
         .routes
         .iter()
@@ -103,6 +109,23 @@ fn refuse_twin(report: &Report<'_>, first: &Placed, later: &Placed) {
         .push();
 }
 
+/// A way to log in that is not there: nobody could pass.
+fn refuse_stranger(report: &Report<'_>, placed: &Placed, providers: &Providers) {
+    let (Some(id), Some(place)) = (&placed.route.provider, &placed.provider) else {
+        return;
+    };
+    if providers.has(id) || !providers.any {
+        return;
+    }
+    let message = format!("there is no provider {}", quoted(id));
+    let complaint = report.complaint(place.clone(), "route.provider", message);
+    let help = match nearest(id, providers.names()) {
+        Some(meant) => format!("did you mean {}?", quoted(meant)),
+        None => "the `id` of a `[[provider]]`".to_owned(),
+    };
+    complaint.help(help).push();
+}
+
 fn route(
     section: Section<'_>,
     around: &Around<'_, '_>,
@@ -127,16 +150,16 @@ fn route(
     let upstream = upstream.and_then(|value| upstreams.add(&value));
     let target = upstream.and_then(|index| upstreams.target(index));
     let strip_prefix = traffic::strip_prefix(&section, path.as_deref().unwrap_or("/"));
-    let add_prefix = section
-        .value("add_prefix")
-        .and_then(|value| normal_path(&value))
-        .filter(|path| path != "/");
+    let add_prefix = section.value("add_prefix");
+    let add_prefix = add_prefix.and_then(|value| normal_path(&value));
+    let add_prefix = add_prefix.filter(|path| path != "/");
     let send_host = traffic::send_host(&section, target);
     let timeouts = traffic::timeouts(section.section("timeouts"));
     let max_body = section.size_in("max_body", 0..=u64::MAX);
     let activity = section.boolean("activity", true);
     let idle_timeout = idle_timeout(&section, around.session);
     let max_auth_age = max_auth_age(&section, access.as_ref());
+    let (provider, provider_place) = provider(&section, access.as_ref());
     let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
     let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
     let allow = section
@@ -164,6 +187,7 @@ fn route(
         path,
         methods,
         access: access?,
+        provider,
         caching,
         session_data,
         upstream: upstream?,
@@ -184,6 +208,7 @@ fn route(
         route,
         header,
         access,
+        provider: provider_place,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Who may pass a route.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::session::Session;
@@ -83,6 +84,24 @@ pub(super) fn max_auth_age(section: &Section<'_>, access: Option<&Access>) -> Op
             .push();
     }
     age
+}
+
+/// The one way to log in that counts, and where that is said.
+pub(super) fn provider(
+    section: &Section<'_>,
+    access: Option<&Access>,
+) -> (Option<String>, Option<Range<usize>>) {
+    let Some(value) = section.value("provider") else {
+        return (None, None);
+    };
+    if access.is_some_and(Access::is_open) {
+        value
+            .wrong("says where to log in, and the route's `access` asks nobody to")
+            .at_key()
+            .help("remove it, or use `access = \"user\"`")
+            .push();
+    }
+    (value.text().map(str::to_owned), Some(value.place()))
 }
 
 /// The namespace of what the app keeps in sessions.

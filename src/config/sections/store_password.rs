@@ -1,5 +1,5 @@
-//! The password of a server: from a file or from the environment, never from the configuration. What is read is never
-//! shown.
+//! A password that another server asks for: from a file or from the environment, never from the configuration. What is
+//! read is never shown.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,7 +9,19 @@ use zeroize::Zeroizing;
 use crate::config::reader::{Value, quoted};
 use crate::secret::Secret;
 
-pub(super) const EXAMPLE: &str = "`password = { file = \"secrets/store.password\" }` or `password = { env = \"DOORWARD_STORE_PASSWORD\" }`";
+/// What it is called, and how one says where it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words {
+    pub(super) noun: &'static str,
+    pub(super) example: &'static str,
+    pub(super) variable: &'static str,
+}
+
+const PASSWORD: Words = Words {
+    noun: "password",
+    example: "`password = { file = \"secrets/store.password\" }` or `password = { env = \"DOORWARD_STORE_PASSWORD\" }`",
+    variable: "DOORWARD_STORE_PASSWORD",
+};
 
 /// Far beyond any password; a file that is larger is something else.
 const LONGEST: usize = 1024;
@@ -25,38 +37,52 @@ pub(super) fn know(value: Option<&Value<'_>>) {
 
 /// What to say where a password stands in the file itself.
 pub(super) fn refuse_written(value: &Value<'_>) {
+    refuse(value, &PASSWORD);
+}
+
+fn refuse(value: &Value<'_>, words: &Words) {
+    let Words { noun, example, .. } = words;
     value.report().blot_out(value.place());
-    let complaint =
-        value.wrong("a password cannot stand in this file, which people copy, commit and show");
-    complaint.help(format!("say where it is: {EXAMPLE}")).push();
+    let complaint = value.wrong(format!(
+        "a {noun} cannot stand in this file, which people copy, commit and show"
+    ));
+    complaint.help(format!("say where it is: {example}")).push();
 }
 
 /// One `{ file = … }` or `{ env = … }`.
 pub(super) fn read(value: &Value<'_>) -> Option<Secret> {
+    read_as(value, &PASSWORD)
+}
+
+/// The same by another name.
+pub(super) fn read_as(value: &Value<'_>, words: &Words) -> Option<Secret> {
+    let Words { noun, example, .. } = words;
     if value.as_table().is_none() {
-        refuse_written(value);
+        refuse(value, words);
         return None;
     }
     let section = value.section()?;
     let (file, env) = (section.value("file"), section.value("env"));
     section.finish();
     match (file, env) {
-        (Some(file), None) => from_file(&file),
-        (None, Some(env)) => from_environment(&env),
+        (Some(file), None) => from_file(&file, words),
+        (None, Some(env)) => from_environment(&env, words),
         (Some(_), Some(env)) => {
-            let complaint = env.wrong("a password comes from a file or from the environment");
+            let complaint = env.wrong(format!(
+                "a {noun} comes from a file or from the environment"
+            ));
             complaint.at_key().help("keep one of the two").push();
             None
         }
         (None, None) => {
-            let complaint = value.wrong("does not say where the password is");
-            complaint.help(EXAMPLE).push();
+            let complaint = value.wrong(format!("does not say where the {noun} is"));
+            complaint.help(*example).push();
             None
         }
     }
 }
 
-fn from_file(value: &Value<'_>) -> Option<Secret> {
+fn from_file(value: &Value<'_>, words: &Words) -> Option<Secret> {
     let path = value.path()?;
     if value.report().tolerates_missing() && !path.exists() {
         return None;
@@ -66,7 +92,7 @@ fn from_file(value: &Value<'_>) -> Option<Secret> {
         Err(error) => {
             let complaint = value.wrong(format!("{shown} cannot be read: {error}"));
             complaint
-                .help("a file with the password, and nothing else")
+                .help(format!("a file with the {}, and nothing else", words.noun))
                 .push();
             None
         }
@@ -78,26 +104,26 @@ fn from_file(value: &Value<'_>) -> Option<Secret> {
             complaint.help(format!("`chmod 600 {shown}`")).push();
             None
         }
-        Ok((_, bytes)) => usable(value, &bytes, &shown.to_string()),
+        Ok((_, bytes)) => usable(value, &bytes, (&shown.to_string(), words)),
     }
 }
 
 fn content(path: &Path) -> std::io::Result<(u32, Zeroizing<Vec<u8>>)> {
     let data = std::fs::metadata(path)?;
     if data.len() > 2 * LONGEST as u64 {
-        return Err(std::io::Error::other("it is too large for a password"));
+        return Err(std::io::Error::other("it is too large"));
     }
     Ok((data.mode(), Zeroizing::new(std::fs::read(path)?)))
 }
 
-fn from_environment(value: &Value<'_>) -> Option<Secret> {
+fn from_environment(value: &Value<'_>, words: &Words) -> Option<Secret> {
     let name = value.text()?;
     // A value in place of a name may be the password itself.
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         value.report().blot_out(value.place());
         value
             .wrong("is not the name of an environment variable")
-            .help("like \"DOORWARD_STORE_PASSWORD\"")
+            .help(format!("like \"{}\"", words.variable))
             .push();
         return None;
     }
@@ -110,17 +136,17 @@ fn from_environment(value: &Value<'_>) -> Option<Secret> {
         return None;
     };
     let bytes = Zeroizing::new(text.into_encoded_bytes());
-    usable(value, &bytes, &format!("the value of {name}"))
+    usable(value, &bytes, (&format!("the value of {name}"), words))
 }
 
 /// Takes off the newline that editors and `echo` leave at the end.
-fn usable(value: &Value<'_>, bytes: &[u8], what: &str) -> Option<Secret> {
+fn usable(value: &Value<'_>, bytes: &[u8], (what, words): (&str, &Words)) -> Option<Secret> {
     let trimmed = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let trimmed = trimmed.strip_suffix(b"\r").unwrap_or(trimmed);
     let is_line = std::str::from_utf8(trimmed)
         .is_ok_and(|text| !text.is_empty() && !text.contains(char::is_control));
     if !is_line || trimmed.len() > LONGEST {
-        let complaint = value.wrong(format!("{what} is not a password"));
+        let complaint = value.wrong(format!("{what} is not a {}", words.noun));
         complaint
             .help(format!("one line of text, at most {LONGEST} bytes"))
             .push();

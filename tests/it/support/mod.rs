@@ -11,6 +11,7 @@ mod kept;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod process;
+mod provider;
 mod proxy;
 mod raw;
 #[cfg(feature = "redis")]
@@ -33,7 +34,8 @@ pub use kept::Kept;
 #[cfg(feature = "postgres")]
 pub use postgres::{Database, PostgresProcess, database};
 pub use process::{Process, doorward};
-pub use proxy::{PASSWORD, Proxy, ProxyBuilder, add_user, proxy, trusted};
+pub use provider::{Asked, CLIENT_ID, CLIENT_SECRET, Key, Provider, SUB, Sign, come_back};
+pub use proxy::{PASSWORD, Proxy, ProxyBuilder, START, add_user, certificate, proxy, trusted};
 pub use raw::{Raw, client_config};
 pub use upstream::{CUT_OFF, Recorded, Reply, Upstream, upstream};
 pub use wire::{Manual, Wire, collect, eventually, manual, soon, upload};

@@ -13,13 +13,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 
-use super::{Browser, Raw};
+use super::{Browser, CLIENT_SECRET, Raw};
 
 /// Alice's and Bob's password.
 pub const PASSWORD: &str = "correct horse battery";
 
 /// Where every test's clock begins.
-const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 pub struct Proxy {
     pub addr: SocketAddr,
@@ -39,6 +39,7 @@ pub struct ProxyBuilder {
     clock: Option<Clock>,
     store: String,
     certificates: String,
+    providers: String,
 }
 
 /// Begins a proxy with one worker, a memory store, and users alice (staff) and bob.
@@ -51,6 +52,7 @@ pub fn proxy() -> ProxyBuilder {
         clock: None,
         store: "backend = \"memory\"".to_owned(),
         certificates: String::new(),
+        providers: String::new(),
     }
 }
 
@@ -130,6 +132,20 @@ impl ProxyBuilder {
         self
     }
 
+    /// One more way to log in, after the local users: a whole section of TOML.
+    #[must_use]
+    pub fn provider(mut self, section: &str) -> Self {
+        self.providers.push_str(section);
+        self
+    }
+
+    /// With this clock.
+    #[must_use]
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = Some(clock.clone());
+        self
+    }
+
     /// As an earlier proxy left things.
     #[must_use]
     pub fn after(mut self, folder: Arc<TempDir>, clock: Clock) -> Self {
@@ -186,7 +202,7 @@ impl ProxyBuilder {
             "[server]\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
              workers = {}\n{}\n[limits]\n{}\n[tls]\ncertificates = [{{ cert = \"site.pem\", key = \"site.key\" }}{}]\n{}\n\
              [session]\nsecrets = [{{ file = \"session.key\" }}]\n{}\n[store]\n{}\n[identity]\n{}\n\
-             [[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n{}\n[log]\naudit = \"audit.log\"\n{}\n{}",
+             [[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n{}\n{}\n[log]\naudit = \"audit.log\"\n{}\n{}",
             self.workers,
             keys("server"),
             keys("limits"),
@@ -196,6 +212,7 @@ impl ProxyBuilder {
             self.store,
             keys("identity"),
             keys("provider"),
+            self.providers,
             keys("log"),
             self.routes,
         )
@@ -304,6 +321,7 @@ fn new_folder() -> TempDir {
     write(folder.path(), "site.key", key);
     write(folder.path(), "session.key", &"5e".repeat(32));
     write(folder.path(), "users.toml", users());
+    write(folder.path(), "oidc.secret", CLIENT_SECRET);
     folder
 }
 

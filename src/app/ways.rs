@@ -1,0 +1,54 @@
+//! The ways to log in that are configured, as the portal takes them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::runtime::Handle;
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::login::{self, Hasher, Kind, LocalUsers, Oidc};
+use crate::portal::{Means, Provider};
+
+#[derive(Debug)]
+pub(super) struct Ways {
+    pub(super) providers: Vec<Provider>,
+    /// With the id of their provider.
+    pub(super) users: Option<(String, Arc<LocalUsers>)>,
+    pub(super) oidc: Vec<Arc<Oidc>>,
+}
+
+pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Ways> {
+    let mut ways = Ways {
+        providers: Vec::new(),
+        users: None,
+        oidc: Vec::new(),
+    };
+    for login::Settings { id, name, kind } in &settings.providers {
+        let means = match kind {
+            Kind::Local(local) => {
+                let hasher = Hasher::new(Hasher::default_threads(), Hasher::QUEUE_LEN)
+                    .context("cannot start the hashing threads")?;
+                let hasher = Arc::new(hasher);
+                let users = LocalUsers::new(id.clone(), local.clone(), hasher, clock.clone())?;
+                let users = Arc::new(users);
+                ways.users = Some((id.clone(), users.clone()));
+                Means::Form(users)
+            }
+            Kind::Oidc(settings) => {
+                let own = (**settings).clone();
+                let oidc = Oidc::new(id.clone(), own, (clock.clone(), Handle::current()))
+                    .with_context(|| format!("the provider {id} cannot be asked"))?;
+                let oidc = Arc::new(oidc);
+                ways.oidc.push(oidc.clone());
+                Means::Elsewhere(oidc)
+            }
+        };
+        ways.providers.push(Provider {
+            id: id.clone(),
+            name: name.clone(),
+            means,
+        });
+    }
+    Ok(ways)
+}

@@ -1,0 +1,181 @@
+//! `[[provider]]` of type `oidc`: where the provider is, who we are to it, and what its claims mean.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::store_authorities;
+use super::store_password::{self, Words};
+use crate::config::reader::{Section, Value, quoted};
+use crate::login::{
+    ALGORITHMS, ClaimPath, ClientAuthentication, Mapping, OidcSettings, is_loopback,
+};
+
+const SECRET: Words = Words {
+    noun: "client secret",
+    example: "`client_secret = { file = \"secrets/oidc.secret\" }` or `client_secret = { env = \"DOORWARD_OIDC_SECRET\" }`",
+    variable: "DOORWARD_OIDC_SECRET",
+};
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum By {
+    Basic,
+    Post,
+    Nothing,
+}
+
+/// `None` where a part is missing that nothing can stand in for; that has been reported then.
+pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
+    let issuer = section
+        .required("issuer", "issuer = \"https://login.example.com\"")
+        .and_then(|value| issuer(&value));
+    let client_id = section
+        .required("client_id", "client_id = \"doorward\"")
+        .and_then(|value| value.text());
+    let authentication = authentication(section);
+    let scopes = scopes(section);
+    let algorithms = section.strings("algorithms");
+    let chosen: Vec<_> = algorithms
+        .iter()
+        .filter_map(|(_, value)| value.choice(&ALGORITHMS))
+        .collect();
+    let authorities = section.value("ca_file");
+    let authorities = authorities.as_ref().and_then(store_authorities::read);
+    let max_auth_age = section.value("max_auth_age").and_then(|value| {
+        value.duration_in(Duration::from_secs(1)..=Duration::from_hours(365 * 24))
+    });
+    let skew = section.value("max_clock_skew");
+    let skew = skew.and_then(|value| value.duration_in(Duration::ZERO..=Duration::from_mins(5)));
+    let timeout = section.value("answer_timeout");
+    let timeout = timeout
+        .and_then(|value| value.duration_in(Duration::from_millis(100)..=Duration::from_mins(1)));
+    let mapping = mapping(section);
+    let user_info = section.boolean("user_info", false);
+    Some(OidcSettings {
+        issuer: issuer?.to_owned(),
+        client_id: client_id?.to_owned(),
+        authentication: authentication?,
+        scopes,
+        algorithms: if algorithms.is_empty() {
+            vec![ALGORITHMS[0].1]
+        } else {
+            chosen
+        },
+        mapping,
+        user_info,
+        max_auth_age,
+        max_clock_skew: skew.unwrap_or(Duration::from_mins(1)),
+        timeout: timeout.unwrap_or(Duration::from_secs(10)),
+        authorities,
+    })
+}
+
+/// Compared letter by letter with what the provider says, so it is taken as it is written.
+fn issuer<'a>(value: &Value<'a>) -> Option<&'a str> {
+    let text = value.text()?;
+    let url = Url::parse(text).ok();
+    let is_plain =
+        |url: &Url| url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    let trouble = match &url {
+        Some(url) if !is_plain(url) => "holds more than a host and a path",
+        Some(url) if url.scheme() == "https" || is_loopback(url) => return Some(text),
+        Some(url) if url.scheme() == "http" => {
+            "is not https: whoever is on the way could log in as anybody"
+        }
+        _ => "is not the address of a provider",
+    };
+    let complaint = value.wrong(format!("{} {trouble}", quoted(text)));
+    complaint
+        .help("as in the provider's own words, its `issuer`, like \"https://login.example.com/realms/corp\"")
+        .push();
+    None
+}
+
+fn authentication(section: &Section<'_>) -> Option<ClientAuthentication> {
+    const BY: [(&str, By); 3] = [
+        ("client_secret_basic", By::Basic),
+        ("client_secret_post", By::Post),
+        ("none", By::Nothing),
+    ];
+    let secret = section.value("client_secret");
+    store_password::know(secret.as_ref());
+    let by = section.choice("client_auth", &BY).unwrap_or(By::Basic);
+    match (by, &secret) {
+        (By::Nothing, None) => Some(ClientAuthentication::None),
+        (By::Nothing, Some(secret)) => {
+            let complaint = secret
+                .wrong("is shown to nobody with `client_auth = \"none\"`")
+                .at_key();
+            complaint.help("keep one of the two").push();
+            None
+        }
+        (_, None) => {
+            let complaint = section.missing("client_secret", "is missing");
+            complaint
+                .help(format!(
+                    "{}; a public client has `client_auth = \"none\"`",
+                    SECRET.example
+                ))
+                .push();
+            None
+        }
+        (_, Some(value)) => {
+            let secret = store_password::read_as(value, &SECRET)?;
+            Some(if by == By::Basic {
+                ClientAuthentication::Basic(secret)
+            } else {
+                ClientAuthentication::Post(secret)
+            })
+        }
+    }
+}
+
+fn scopes(section: &Section<'_>) -> Vec<String> {
+    let given = section.strings("scopes");
+    for (text, value) in &given {
+        // RFC 6749 section 3.3.
+        let odd = |b: u8| !b.is_ascii_graphic() || b == b'"' || b == b'\\';
+        if text.bytes().any(odd) {
+            let complaint = value.wrong(format!("{} is not a scope", quoted(text)));
+            complaint.help("one word for each, like \"groups\"").push();
+        }
+    }
+    let given = given.into_iter().map(|(text, _)| text);
+    let more: Vec<&str> = match section.value("scopes") {
+        Some(_) => given.filter(|text| *text != "openid").collect(),
+        None => vec!["profile", "email"],
+    };
+    // Without it there is no ID token.
+    let all = std::iter::once("openid").chain(more);
+    all.map(str::to_owned).collect()
+}
+
+fn mapping(section: &Section<'_>) -> Mapping {
+    let claims = section.section("claims");
+    let path = |name: &'static str| {
+        let text = claims.value(name).and_then(|value| claim(&value));
+        text.map(ClaimPath::parse)
+    };
+    let mapping = Mapping {
+        user: path("user").unwrap_or_else(|| ClaimPath::parse("sub")),
+        name: path("name").unwrap_or_else(|| ClaimPath::parse("name")),
+        email: path("email").unwrap_or_else(|| ClaimPath::parse("email")),
+        groups: path("groups"),
+        verified_email: claims.boolean("verified_email", true),
+    };
+    claims.finish();
+    mapping
+}
+
+fn claim<'a>(value: &Value<'a>) -> Option<&'a str> {
+    let text = value.text()?;
+    let has_gap = !text.contains('/') && text.split('.').any(str::is_empty);
+    if has_gap || text.contains(char::is_control) {
+        let complaint = value.wrong(format!("{} is not the name of a claim", quoted(text)));
+        complaint
+            .help("like \"email\", or \"realm_access.roles\" for one within another")
+            .push();
+        return None;
+    }
+    Some(text)
+}

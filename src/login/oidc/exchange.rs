@@ -1,0 +1,191 @@
+//! The two requests that end a login: a code for tokens, and an access token for what the provider knows of the user.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use serde::Deserialize;
+use url::form_urlencoded::{Serializer, byte_serialize};
+use zeroize::Zeroizing;
+
+use super::fault::{Flaw, OidcError};
+use super::metadata::Metadata;
+use super::token::Claims;
+use super::{ClientAuthentication, OidcSettings};
+use crate::outbound::Outbound;
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    outbound: Outbound,
+    client_id: String,
+    authentication: ClientAuthentication,
+}
+
+/// A code, and what shows that it was given for a login of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grant<'a> {
+    pub(super) code: &'a str,
+    pub(super) redirect_uri: &'a str,
+    pub(super) verifier: &'a str,
+}
+
+pub(super) struct Tokens {
+    pub(super) id_token: Zeroizing<String>,
+    pub(super) access_token: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token_type: String,
+    access_token: Zeroizing<String>,
+    id_token: Zeroizing<String>,
+}
+
+/// RFC 6749 section 5.2.
+#[derive(Deserialize)]
+struct TokenError {
+    error: String,
+}
+
+impl Exchange {
+    pub(super) fn new(outbound: Outbound, settings: &OidcSettings) -> Self {
+        Self {
+            outbound,
+            client_id: settings.client_id.clone(),
+            authentication: settings.authentication.clone(),
+        }
+    }
+
+    pub(super) async fn redeem(
+        &self,
+        metadata: &Metadata,
+        grant: &Grant<'_>,
+    ) -> Result<Tokens, OidcError> {
+        let request = self.token_request(metadata, grant);
+        let request = request.map_err(|error| OidcError::Unavailable(error.to_string()))?;
+        let answer = self.outbound.send(request).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(refusal(&answer));
+        }
+        let tokens: TokenAnswer = serde_json::from_slice(answer.body())
+            .map_err(|_| Flaw::Shape("its tokens cannot be read, or one is missing"))?;
+        if !tokens.token_type.eq_ignore_ascii_case("bearer") {
+            return Err(Flaw::Shape("its access token is of another type than Bearer").into());
+        }
+        Ok(Tokens {
+            id_token: tokens.id_token,
+            access_token: tokens.access_token,
+        })
+    }
+
+    pub(super) async fn user_info(
+        &self,
+        metadata: &Metadata,
+        access_token: &str,
+    ) -> Result<Claims, OidcError> {
+        let place = metadata.userinfo_endpoint.as_ref();
+        let place = place.ok_or(Flaw::Shape("it has no user-info endpoint"))?;
+        let bearer = HeaderValue::try_from(format!("Bearer {access_token}"));
+        let mut bearer = bearer.map_err(|_| Flaw::Shape("its access token is no text"))?;
+        bearer.set_sensitive(true);
+        let request = Request::get(place.as_str())
+            .header(ACCEPT, "application/json")
+            .header(AUTHORIZATION, bearer)
+            .body(Full::default());
+        let request = request.map_err(|error| OidcError::Unavailable(error.to_string()))?;
+        let answer = self.outbound.send(request).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(refusal(&answer));
+        }
+        let claims = serde_json::from_slice(answer.body());
+        Ok(claims.map_err(|_| Flaw::Shape("what it knows of the user cannot be read"))?)
+    }
+
+    fn token_request(
+        &self,
+        metadata: &Metadata,
+        grant: &Grant<'_>,
+    ) -> http::Result<Request<Full<Bytes>>> {
+        let mut form = Serializer::new(String::new());
+        form.append_pair("grant_type", "authorization_code")
+            .append_pair("code", grant.code)
+            .append_pair("redirect_uri", grant.redirect_uri)
+            .append_pair("code_verifier", grant.verifier);
+        let mut request = Request::post(metadata.token_endpoint.as_str())
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        match &self.authentication {
+            ClientAuthentication::Basic(secret) => {
+                let credentials = basic(&self.client_id, secret.expose());
+                let mut credentials = HeaderValue::try_from(credentials.as_str())?;
+                credentials.set_sensitive(true);
+                request = request.header(AUTHORIZATION, credentials);
+            }
+            ClientAuthentication::Post(secret) => {
+                let secret = String::from_utf8_lossy(secret.expose());
+                form.append_pair("client_id", &self.client_id)
+                    .append_pair("client_secret", &secret);
+            }
+            ClientAuthentication::None => {
+                form.append_pair("client_id", &self.client_id);
+            }
+        }
+        request.body(Full::from(form.finish()))
+    }
+}
+
+/// Both parts are encoded as in a form before they are joined (RFC 6749 section 2.3.1).
+fn basic(client_id: &str, secret: &[u8]) -> Zeroizing<String> {
+    let encoded = |bytes| byte_serialize(bytes).collect::<String>();
+    let pair = format!("{}:{}", encoded(client_id.as_bytes()), encoded(secret));
+    Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair)))
+}
+
+/// An error of the protocol says that there is to be no login; anything else, that the provider is in trouble.
+fn refusal(answer: &Response<Bytes>) -> OidcError {
+    let status = answer.status();
+    let told: Option<TokenError> = serde_json::from_slice(answer.body()).ok();
+    match told {
+        Some(TokenError { error }) if status.is_client_error() => {
+            let word: String = error.chars().take(64).collect();
+            OidcError::Refused(word.escape_debug().to_string())
+        }
+        _ => OidcError::Unavailable(format!("it answers {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_encoded_before_they_are_joined() {
+        let sent = basic("a:b", "p&s%ü".as_bytes());
+        let decoded = BASE64_STANDARD.decode(sent.strip_prefix("Basic ").unwrap());
+        assert_eq!(decoded.unwrap(), b"a%3Ab:p%26s%25%C3%BC");
+    }
+
+    #[test]
+    fn what_went_wrong_is_told_apart() {
+        let answer = |status: u16, body: &'static str| {
+            let mut answer = Response::new(Bytes::from_static(body.as_bytes()));
+            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            refusal(&answer)
+        };
+        let refused = answer(400, r#"{"error":"invalid_grant","error_description":"x"}"#);
+        assert_eq!(refused, OidcError::Refused("invalid_grant".to_owned()));
+        let hostile = answer(401, "{\"error\":\"a\\u001b[2J\"}").to_string();
+        assert!(!hostile.contains('\u{1b}'), "{hostile}");
+        for (status, body) in [
+            (500, r#"{"error":"server_error"}"#),
+            (302, ""),
+            (400, "<html>"),
+            (204, ""),
+        ] {
+            let told = answer(status, body);
+            assert!(matches!(told, OidcError::Unavailable(_)), "{status} {body}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Logging in at an `OpenID` Connect provider: code flow with PKCE. The way there is an address for the browser, the way
+//! back is judged here. It knows no cookie, no page and no session.
+
+mod exchange;
+mod fault;
+mod keys;
+mod known;
+mod mapping;
+mod metadata;
+mod spent;
+mod token;
+
+pub use fault::{Flaw, OidcError};
+pub use keys::ALGORITHMS;
+pub use mapping::{ClaimPath, Mapping};
+pub use metadata::is_loopback;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use self::exchange::{Exchange, Grant};
+use self::known::{Known, Provided};
+use self::spent::Spent;
+use self::token::{Awaited, Terms, Token};
+use super::pending::PendingLogin;
+use crate::clock::{Clock, Timestamp};
+use crate::identity::Identity;
+use crate::outbound::{Limits, Outbound, OutboundError};
+use crate::secret::Secret;
+
+/// No answer of a provider is larger.
+const MAX_ANSWER: usize = 512 * 1024;
+
+/// Logins whose codes are being redeemed at one provider; more wait for as long as an answer may take.
+const MAX_AT_ONCE: usize = 64;
+
+/// What an ID token's header may say that it is.
+const ID_TOKEN: [Option<&str>; 2] = [None, Some("jwt")];
+
+/// One `[[provider]]` of type `oidc`.
+#[derive(Clone, Debug)]
+pub struct OidcSettings {
+    /// Exactly as the provider names itself.
+    pub issuer: String,
+    pub client_id: String,
+    pub authentication: ClientAuthentication,
+    /// `openid` among them.
+    pub scopes: Vec<String>,
+    /// By which ID tokens may be signed.
+    pub algorithms: Vec<Algorithm>,
+    pub mapping: Mapping,
+    /// Ask the user-info endpoint for claims that the ID token does not hold.
+    pub user_info: bool,
+    /// How long ago the user may have logged in at the provider.
+    pub max_auth_age: Option<Duration>,
+    pub max_clock_skew: Duration,
+    /// For one answer.
+    pub timeout: Duration,
+    /// PEM of the authorities that sign the provider's certificates; `None`: those that this machine trusts.
+    pub authorities: Option<Vec<u8>>,
+}
+
+/// How the provider is shown that it is us who redeem a code.
+#[derive(Clone, Debug)]
+pub enum ClientAuthentication {
+    /// A public client: PKCE alone.
+    None,
+    Basic(Secret),
+    Post(Secret),
+}
+
+/// A provider, as far as it is known.
+#[derive(Debug)]
+pub struct Oidc {
+    id: String,
+    settings: OidcSettings,
+    clock: Clock,
+    known: Known,
+    exchange: Exchange,
+    turns: Semaphore,
+    spent: Spent,
+}
+
+/// A login that is to begin.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning<'a> {
+    pub pending: &'a PendingLogin,
+    /// `pending`, sealed.
+    pub state: &'a str,
+    /// Where the answer is to come.
+    pub redirect_uri: &'a str,
+}
+
+/// What a provider answered through the browser.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    pub issuer: Option<&'a str>,
+    pub outcome: Result<&'a str, &'a str>,
+    /// Where it came.
+    pub redirect_uri: &'a str,
+}
+
+/// A user who has shown who they are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Proof {
+    pub identity: Identity,
+    /// How, as far as the provider says (RFC 8176).
+    pub amr: Vec<String>,
+    /// When, as far as the provider says.
+    pub proved: Option<Timestamp>,
+}
+
+impl Oidc {
+    /// Asks nobody yet. What is sent goes out on `runtime`.
+    pub fn new(
+        id: String,
+        settings: OidcSettings,
+        (clock, runtime): (Clock, Handle),
+    ) -> Result<Self, OutboundError> {
+        let limits = Limits {
+            time: settings.timeout,
+            answer: MAX_ANSWER,
+        };
+        let outbound = Outbound::new(settings.authorities.as_deref(), limits, runtime)?;
+        Ok(Self {
+            known: Known::new(id.clone(), settings.issuer.clone(), outbound.clone()),
+            exchange: Exchange::new(outbound, &settings),
+            id,
+            settings,
+            clock,
+            turns: Semaphore::new(MAX_AT_ONCE),
+            spent: Spent::default(),
+        })
+    }
+
+    /// Finds the provider, and keeps up with it for ever.
+    pub async fn follow(&self) {
+        self.known.follow(&self.clock).await;
+    }
+
+    /// Where the browser is sent to log in.
+    pub fn begin(&self, beginning: &Beginning<'_>) -> Result<Url, OidcError> {
+        let pending = beginning.pending;
+        let mut place = self
+            .known
+            .provided()?
+            .metadata
+            .authorization_endpoint
+            .clone();
+        let challenge = digest(&SHA256, verifier(pending).as_bytes());
+        let challenge = BASE64_URL_SAFE_NO_PAD.encode(challenge);
+        let mut query = place.query_pairs_mut();
+        query
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &self.settings.client_id)
+            .append_pair("redirect_uri", beginning.redirect_uri)
+            .append_pair("scope", &self.settings.scopes.join(" "))
+            .append_pair("state", beginning.state)
+            .append_pair("nonce", &nonce(pending))
+            .append_pair("code_challenge", &challenge)
+            .append_pair("code_challenge_method", "S256");
+        if pending.anew {
+            query.append_pair("prompt", "login");
+            query.append_pair("max_age", "0");
+        } else if let Some(age) = self.settings.max_auth_age {
+            query.append_pair("max_age", &age.as_secs().to_string());
+        }
+        drop(query);
+        Ok(place)
+    }
+
+    /// Whether the login has been finished here before.
+    pub fn is_over(&self, pending: &PendingLogin) -> bool {
+        self.spent.holds(&pending.nonce)
+    }
+
+    /// Judges the answer to a login that began in the browser that brings it.
+    pub async fn finish(
+        &self,
+        answer: &Answer<'_>,
+        pending: &PendingLogin,
+    ) -> Result<Proof, OidcError> {
+        let provided = self.known.provided()?;
+        match answer.issuer {
+            Some(issuer) if issuer != self.settings.issuer => return Err(Flaw::Issuer.into()),
+            None if provided.metadata.names_itself => return Err(Flaw::Issuer.into()),
+            _ => {}
+        }
+        let code = answer.outcome.map_err(|error| {
+            let word: String = error.chars().take(64).collect();
+            OidcError::Refused(word.escape_debug().to_string())
+        })?;
+        if !self.spent.spend(&pending.nonce, self.clock.now()) {
+            return Err(Flaw::Nonce.into());
+        }
+        let turn = tokio::time::timeout(self.settings.timeout, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| OidcError::Unavailable("too many ask at once".to_owned()))?;
+        let grant = Grant {
+            code,
+            redirect_uri: answer.redirect_uri,
+            verifier: &verifier(pending),
+        };
+        let tokens = self.exchange.redeem(&provided.metadata, &grant).await?;
+        let token = self.open(&tokens.id_token, &provided).await?;
+        let terms = self.terms();
+        token.check(&terms)?;
+        let awaited = Awaited {
+            nonce: &nonce(pending),
+            began: pending.started,
+            anew: pending.anew,
+            max_age: self.settings.max_auth_age,
+        };
+        let proved = token.ends(&awaited, &terms)?;
+        token.came_with(&tokens.access_token)?;
+        let mut told = vec![&token.claims];
+        let asked;
+        if self.settings.user_info {
+            let (metadata, access) = (&provided.metadata, &tokens.access_token);
+            asked = self.exchange.user_info(metadata, access).await?;
+            if asked.text("sub")? != token.claims.text("sub")? {
+                return Err(Flaw::Claim("sub".to_owned()).into());
+            }
+            told.push(&asked);
+        }
+        let amr = token.claims.optional("amr", token::Claims::texts)?;
+        Ok(Proof {
+            identity: self.settings.mapping.identity(&self.id, &told)?,
+            amr: amr
+                .unwrap_or_default()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            proved,
+        })
+    }
+
+    /// A key that is not known yet may be a new one: the provider is asked, but not again and again.
+    async fn open(&self, text: &str, provided: &Arc<Provided>) -> Result<Token, OidcError> {
+        let terms = self.terms();
+        match Token::open(text, &provided.keys, (&terms, &ID_TOKEN)) {
+            Err(Flaw::UnknownKey) => {
+                let renewed = self.known.renew(provided, self.clock.now()).await?;
+                Ok(Token::open(text, &renewed.keys, (&terms, &ID_TOKEN))?)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms {
+            issuer: &self.settings.issuer,
+            client_id: &self.settings.client_id,
+            algorithms: &self.settings.algorithms,
+            skew: self.settings.max_clock_skew,
+            now: self.clock.now(),
+        }
+    }
+}
+
+fn nonce(pending: &PendingLogin) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(pending.nonce)
+}
+
+/// The code verifier (RFC 7636 section 4.1): 43 characters.
+fn verifier(pending: &PendingLogin) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(pending.verifier)
+}

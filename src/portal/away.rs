@@ -1,0 +1,361 @@
+//! Logging in at another site: sends the browser there, and judges what it brings back. The login on its way travels
+//! sealed in `state`, bound to the browser's cookie (R12); the provider has a place of its own to answer to, so that no
+//! provider can pass for another.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{HeaderValue, SET_COOKIE};
+
+use super::admission::Admission;
+use super::challenge::redirect;
+use super::{
+    LOGIN_PROMPT, Means, Portal, PortalError, PortalRequest, Provider, ReturnTo, login_url, place,
+    provider_hint,
+};
+use crate::identity::Identity;
+use crate::login::{
+    Answer, Beginning, Oidc, OidcError, Opening, PendingError, PendingLogin, Proof,
+};
+use crate::routing::split_authority;
+use crate::session::{LiveSession, LoginError};
+use crate::telemetry::{AuditEvent, LoginOutcome};
+use crate::wire::Page;
+
+/// What the places of all providers begin with.
+pub(super) const PLACE: &str = "callback/";
+
+/// How long people may take at the provider.
+const MAX_AGE: Duration = Duration::from_hours(1);
+
+/// How long a browser is recognised that has begun a login.
+const BROWSER_MAX_AGE: Duration = Duration::from_hours(24);
+
+/// A login at another site that led to no session.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a login with {provider} failed: {cause}")]
+pub struct Stranded {
+    pub provider: String,
+    pub cause: Cause,
+    /// Where to try once more.
+    pub again: String,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Cause {
+    #[error("it took too long")]
+    Expired,
+    /// It began in another browser, if anywhere.
+    #[error("it did not begin in this browser")]
+    Foreign,
+    #[error("the user has {max} sessions, which is all that is allowed")]
+    Full { max: usize },
+    #[error("{0}")]
+    Malformed(&'static str),
+    #[error("all sessions of the user were ended since it began")]
+    Overtaken,
+    /// By the provider.
+    #[error("{0}")]
+    Refused(String),
+    /// The provider does not answer.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What the provider answered.
+    #[error("{0}")]
+    Unbelievable(String),
+}
+
+impl Cause {
+    /// The word for it in the audit log.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Foreign => "foreign",
+            Self::Full { .. } => "too_many_sessions",
+            Self::Malformed(_) => "malformed",
+            Self::Overtaken => "sessions_ended",
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "provider_unavailable",
+            Self::Unbelievable(_) => "provider_unbelievable",
+        }
+    }
+
+    /// Whether the provider is to blame, or whoever set it up.
+    pub const fn is_of_the_provider(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_) | Self::Unavailable(_) | Self::Unbelievable(_)
+        )
+    }
+}
+
+impl From<OidcError> for Cause {
+    fn from(error: OidcError) -> Self {
+        let text = error.to_string();
+        match error {
+            OidcError::Refused(_) => Self::Refused(text),
+            OidcError::Unavailable(_) => Self::Unavailable(text),
+            OidcError::Unbelievable(_) => Self::Unbelievable(text),
+        }
+    }
+}
+
+impl From<PendingError> for Cause {
+    fn from(error: PendingError) -> Self {
+        match error {
+            PendingError::Expired => Self::Expired,
+            PendingError::Invalid => Self::Foreign,
+        }
+    }
+}
+
+/// What a provider said through the browser.
+struct Brought<'a> {
+    state: Cow<'a, str>,
+    issuer: Option<Cow<'a, str>>,
+    /// A code, or an error.
+    outcome: Result<Cow<'a, str>, Cow<'a, str>>,
+}
+
+impl Portal {
+    /// The way there.
+    pub(super) fn send_away(
+        &self,
+        request: &PortalRequest<'_>,
+        (provider, oidc): (&Provider, &Oidc),
+        (return_to, anew): (&str, bool),
+    ) -> Result<Page, PortalError> {
+        let stranded = |cause| self.stranded(request, &provider.id, (cause, (return_to, anew)));
+        if !is_visit(request.headers) {
+            return Err(stranded(Cause::Malformed("it was not opened as a page")));
+        }
+        let redirect_uri = redirect_uri(request, &provider.id).ok_or(PortalError::NotFound)?;
+        let known = self.browser(request);
+        let is_new = known.is_none();
+        let browser = known.unwrap_or_default();
+        let now = self.sessions.clock().now();
+        let pending = PendingLogin::begin(provider.id.clone(), return_to.to_owned(), (anew, now));
+        let there = oidc.begin(&Beginning {
+            pending: &pending,
+            state: &pending.seal(&self.keyring, &browser),
+            redirect_uri: &redirect_uri,
+        });
+        let there = there.map_err(|error| stranded(error.into()))?;
+        let mut page = redirect(there.as_str());
+        if is_new {
+            let cookie = self.browser_cookie(&browser, BROWSER_MAX_AGE);
+            page.headers_mut().append(SET_COOKIE, cookie);
+        }
+        Ok(page)
+    }
+
+    /// The way back.
+    pub(super) async fn come_back(&self, request: &PortalRequest<'_>) -> Result<Page, PortalError> {
+        let id = request.place.get(PLACE.len()..).unwrap_or_default();
+        let provider = self.providers.iter().find(|provider| provider.id == id);
+        let Some((id, Means::Elsewhere(oidc))) = provider.map(|found| (&found.id, &found.means))
+        else {
+            return Err(PortalError::NotFound);
+        };
+        let stranded = |cause, asked| self.stranded(request, id, (cause, asked));
+        let unknown = ("/", false);
+        let brought = brought(request).map_err(|cause| stranded(cause, unknown))?;
+        let pending = self.pending(request, (id, &brought.state));
+        let pending = pending.map_err(|cause| stranded(cause, unknown))?;
+        let asked = (pending.return_to.as_str(), pending.anew);
+        if oidc.is_over(&pending) && request.session.is_some_and(|session| is_of(session, id)) {
+            // The page was opened again, be it by going back to it: the login has worked already.
+            let target = ReturnTo::parse(&pending.return_to, request.serves).unwrap_or_default();
+            return Ok(redirect(target.as_str()));
+        }
+        let redirect_uri = redirect_uri(request, id).ok_or(PortalError::NotFound)?;
+        let answer = Answer {
+            issuer: brought.issuer.as_deref(),
+            outcome: match &brought.outcome {
+                Ok(code) => Ok(code),
+                Err(error) => Err(error),
+            },
+            redirect_uri: &redirect_uri,
+        };
+        let proof = oidc.finish(&answer, &pending).await;
+        let proof = proof.map_err(|error| stranded(error.into(), asked))?;
+        self.settle(request, (proof, &pending)).await
+    }
+
+    async fn settle(
+        &self,
+        request: &PortalRequest<'_>,
+        (proof, pending): (Proof, &PendingLogin),
+    ) -> Result<Page, PortalError> {
+        let asked = (pending.return_to.as_str(), pending.anew);
+        let stranded = |cause| self.stranded(request, &pending.provider, (cause, asked));
+        let epoch = self
+            .sessions
+            .epoch_since(&proof.identity.subject, pending.started)
+            .await;
+        let epoch = epoch.map_err(|error| PortalError::Store(error.to_string()))?;
+        let admission = Admission {
+            epoch: epoch.ok_or_else(|| stranded(Cause::Overtaken))?,
+            identity: proof.identity,
+            amr: proof.amr,
+            // Where the provider does not say, nobody knows: it may be long ago.
+            proved: Some(proof.proved.unwrap_or_default()),
+            remember: false,
+        };
+        match self.admit(request, admission).await {
+            Ok(issued) => Ok(Self::welcome(request, &pending.return_to, issued)),
+            Err(LoginError::Full { max }) => Err(stranded(Cause::Full { max })),
+            Err(LoginError::Overtaken) => Err(stranded(Cause::Overtaken)),
+            Err(LoginError::Store(error)) => Err(PortalError::Store(error.to_string())),
+        }
+    }
+
+    /// The login that a `state` is of: it began in this browser, and with this provider.
+    fn pending(
+        &self,
+        request: &PortalRequest<'_>,
+        (id, state): (&str, &str),
+    ) -> Result<PendingLogin, Cause> {
+        let browser = self.browser(request).ok_or(Cause::Foreign)?;
+        let opening = Opening {
+            browser: &browser,
+            now: self.sessions.clock().now(),
+            max_age: MAX_AGE,
+        };
+        let pending = PendingLogin::open(state, &self.keyring, &opening)?;
+        if pending.provider != id {
+            return Err(Cause::Malformed(
+                "the answer came to the place of another provider",
+            ));
+        }
+        Ok(pending)
+    }
+
+    /// Writes down what went wrong.
+    fn stranded(
+        &self,
+        request: &PortalRequest<'_>,
+        provider: &str,
+        (cause, (return_to, anew)): (Cause, (&str, bool)),
+    ) -> PortalError {
+        match &cause {
+            // Counted where it was decided.
+            Cause::Full { .. } | Cause::Overtaken => {}
+            Cause::Unavailable(_) => self.metrics.login(LoginOutcome::Busy),
+            _ => self.metrics.login(LoginOutcome::Failed),
+        }
+        self.audit.record(&AuditEvent::LoginStranded {
+            provider: provider.to_owned(),
+            cause: cause.name(),
+            address: request.client,
+        });
+        let mut again = login_url(return_to);
+        again.push_str(&provider_hint(provider));
+        if anew {
+            again.push_str(LOGIN_PROMPT);
+        }
+        PortalError::Stranded(Box::new(Stranded {
+            provider: provider.to_owned(),
+            cause,
+            again,
+        }))
+    }
+}
+
+/// Each parameter once: what comes twice means two things to two readers.
+fn brought<'a>(request: &PortalRequest<'a>) -> Result<Brought<'a>, Cause> {
+    if !is_visit(request.headers) {
+        return Err(Cause::Malformed("it was not opened as a page"));
+    }
+    let query = request.query.unwrap_or_default().as_bytes();
+    let (mut state, mut issuer, mut code, mut error) = (None, None, None, None);
+    for (name, value) in url::form_urlencoded::parse(query) {
+        let field = match name.as_ref() {
+            "state" => &mut state,
+            "iss" => &mut issuer,
+            "code" => &mut code,
+            "error" => &mut error,
+            _ => continue,
+        };
+        if field.replace(value).is_some() {
+            return Err(Cause::Malformed("a parameter comes twice"));
+        }
+    }
+    let outcome = match (code, error) {
+        (Some(code), None) => Ok(code),
+        (None, Some(error)) => Err(error),
+        _ => {
+            return Err(Cause::Malformed(
+                "it brings neither a code nor an error, or both",
+            ));
+        }
+    };
+    Ok(Brought {
+        state: state.ok_or(Cause::Malformed("it brings no state"))?,
+        issuer,
+        outcome,
+    })
+}
+
+/// Where this provider is to answer: at the host that the login is for. `None`: no route serves it.
+fn redirect_uri(request: &PortalRequest<'_>, provider: &str) -> Option<String> {
+    let authority = request.authority.to_ascii_lowercase();
+    let (host, port) = split_authority(&authority)?;
+    if !(request.serves)(host, port) {
+        return None;
+    }
+    let authority = authority.strip_suffix(":443").unwrap_or(&authority);
+    let place = place(PLACE);
+    Some(format!("https://{authority}{place}{provider}"))
+}
+
+fn is_of(session: &LiveSession, provider: &str) -> bool {
+    let identity: Option<&Identity> = session.identity();
+    identity.is_some_and(|identity| identity.subject.provider == provider)
+}
+
+/// Whether somebody opens a page, as far as the browser says: neither a script nor a frame nor a picture begins or ends a
+/// login.
+fn is_visit(headers: &HeaderMap) -> bool {
+    let says = |name: &str, expected: &str| {
+        let said: Option<&HeaderValue> = headers.get(name);
+        said.is_none_or(|said| said == expected)
+    };
+    says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_page_that_is_opened_is_a_visit() {
+        for (fields, expected) in [
+            (&[][..], true),
+            (&[("sec-fetch-mode", "navigate")], true),
+            (
+                &[
+                    ("sec-fetch-mode", "navigate"),
+                    ("sec-fetch-dest", "document"),
+                ],
+                true,
+            ),
+            (
+                &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],
+                false,
+            ),
+            (
+                &[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")],
+                false,
+            ),
+            (&[("sec-fetch-mode", "cors")], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_visit(&headers), expected, "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,930 @@
+//! Logging in at an `OpenID` Connect provider: the way there and back, and every lie that a provider, a browser or somebody
+//! in between can tell. What the app got, and whether there is a session, is what counts.
+
+use std::time::Duration;
+
+use doorward::clock::Clock;
+use doorward::identity::Subject;
+use doorward::session::EndReason;
+use http::Method;
+use serde_json::json;
+
+use crate::support::{
+    Answer, Asked, Browser, CLIENT_ID, Key, Provider, Proxy, ProxyBuilder, Reply, START, SUB, Sign,
+    Upstream, certificate, come_back, eventually, proxy, upstream,
+};
+
+const CLAIMS: &str = "claims = { user = \"preferred_username\", groups = \"realm_access.roles\" }";
+
+/// A proxy with local users, a provider `corp`, and an app for whoever is logged in.
+struct Bench {
+    proxy: Proxy,
+    provider: Provider,
+    app: Upstream,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        Self::with(CLAIMS, |proxy| proxy).await
+    }
+
+    /// With more keys of the provider, and a proxy that is changed before it starts.
+    async fn with(keys: &str, change: impl FnOnce(ProxyBuilder) -> ProxyBuilder) -> Self {
+        let clock = Clock::fixed(START);
+        let provider = Provider::start(&clock).await;
+        let app = upstream(|_| Reply::ok("hello")).await;
+        let proxy = proxy()
+            .clock(&clock)
+            .provider(&provider.section("corp", keys))
+            .app(&app.url());
+        let proxy = change(proxy).start();
+        let bench = Self {
+            proxy,
+            provider,
+            app,
+        };
+        bench.found("corp").await;
+        bench
+    }
+
+    /// Waits until the proxy has found the provider.
+    async fn found(&self, id: &str) {
+        let place = format!("/.doorward/login?provider={id}");
+        eventually("a provider that is found", async || {
+            self.proxy.browser().open(&place).await.status == 303
+        })
+        .await;
+    }
+
+    /// Where a browser is sent that wants a page.
+    async fn way_out(&self, browser: &mut Browser, page: &str) -> String {
+        let query = [("return_to", page), ("provider", "corp")];
+        let sent = browser.open(&come_back("/.doorward/login", &query)).await;
+        assert_eq!(sent.status, 303, "{}", sent.text());
+        sent.header("location").to_owned()
+    }
+
+    /// A whole login that goes as it should up to its last step.
+    async fn log_in(&self, browser: &mut Browser) -> Answer {
+        let there = self.way_out(browser, "/wiki?a=1").await;
+        let back = self.provider.approve(&there);
+        browser.open(&back).await
+    }
+
+    /// There is no session, and no app has heard of anybody.
+    async fn nobody_got_in(&self, browser: &mut Browser, why: &str) {
+        assert_eq!(browser.token(), "", "{why}");
+        assert_eq!(browser.fetch("/").await.status, 401, "{why}");
+        assert!(self.app.requests().is_empty(), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_logs_in_at_the_provider_and_returns_to_their_page() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/wiki?a=1&b=%2F").await;
+    let asked = Asked::of(&there);
+    assert!(there.starts_with(&format!("{}/auth?tenant=1&", bench.provider.issuer())));
+    let authority = browser.authority();
+    let callback = format!("https://{authority}/.doorward/callback/corp");
+    for (name, value) in [
+        ("response_type", "code"),
+        ("client_id", CLIENT_ID),
+        ("scope", "openid profile email"),
+        ("redirect_uri", &callback),
+        ("code_challenge_method", "S256"),
+        ("prompt", ""),
+        ("max_age", ""),
+    ] {
+        assert_eq!(asked.get(name), value, "{name}");
+    }
+    assert_eq!(asked.get("code_challenge").len(), 43);
+    assert!(asked.get("nonce").len() >= 22);
+
+    let back = bench.provider.approve(&there);
+    let answer = browser.open(&back).await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    assert_eq!(answer.header("location"), "/wiki?a=1&b=%2F");
+    assert_eq!(browser.token().len(), 43);
+    assert_eq!(browser.open("/wiki?a=1&b=%2F").await.text(), "hello");
+    let request = bench.app.only();
+    assert_eq!(request.one("remote-user"), "jane");
+    assert_eq!(request.one("remote-name"), "Jane %C3%9Cnder");
+    assert_eq!(request.one("remote-email"), "jane@example.org");
+    assert_eq!(request.one("remote-groups"), "staff");
+    assert!(request.all("cookie").is_empty());
+
+    let who = browser.fetch("/.doorward/session").await.json();
+    assert_eq!(
+        (&who["user"], &who["provider"]),
+        (&json!("jane"), &json!("corp"))
+    );
+    assert_eq!(who["auth_time"], START.as_secs());
+    let event = bench.proxy.audited("login_succeeded").await;
+    assert_eq!(
+        (&event["provider"], &event["user"]),
+        (&json!("corp"), &json!("jane"))
+    );
+}
+
+#[tokio::test]
+async fn who_may_log_in_in_several_ways_chooses_one() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let page = browser.follow("/wiki?a=1").await;
+    assert_eq!(page.status, 200);
+    let text = page.text();
+    let local = text.find("User name and password").expect("local users");
+    let corp = text.find("Log in with corp").expect("the provider");
+    assert!(local < corp, "in the order of the file");
+    assert!(!text.contains("<script"), "{text}");
+    let links: Vec<String> = text
+        .split("href=\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .map(|link| link.replace("&#x2f;", "/").replace("&amp;", "&"))
+        .collect();
+    let expected = ["local", "corp"]
+        .map(|id| format!("/.doorward/login?return_to=%2Fwiki%3Fa%3D1&provider={id}"));
+    assert_eq!(links, expected);
+
+    let form = browser.open(&links[0]).await;
+    assert_eq!(form.status, 200);
+    assert!(form.text().contains("name=\"password\""));
+    let sent = browser.open(&links[1]).await;
+    assert_eq!(sent.status, 303);
+    let unknown = browser.open("/.doorward/login?provider=other").await;
+    assert!(unknown.text().contains("Log in with corp"));
+}
+
+#[tokio::test]
+async fn a_form_that_lay_open_too_long_comes_again_for_the_same_provider() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let form = browser.open("/.doorward/login?provider=local").await;
+    let state = form.field("state");
+    bench.proxy.clock.advance(Duration::from_secs(3601));
+    let fields = [
+        ("state", state.as_str()),
+        ("user", "alice"),
+        ("password", "x"),
+    ];
+    let again = browser
+        .submit("/.doorward/login?provider=local", &fields)
+        .await;
+    assert_eq!(again.status, 400);
+    assert!(again.text().contains("name=\"password\""));
+    let choice = browser.submit("/.doorward/login", &fields).await;
+    assert_eq!(choice.status, 400);
+    assert!(choice.text().contains("Log in with corp"));
+}
+
+#[tokio::test]
+async fn a_route_of_one_provider_lets_nobody_in_who_logged_in_elsewhere() {
+    let bench = Bench::with(CLAIMS, |proxy| {
+        let app = "http://127.0.0.1:1";
+        proxy.route(
+            "/corp",
+            app,
+            "access = { groups = [\"staff\"] }\nprovider = \"corp\"",
+        )
+    })
+    .await;
+    let mut browser = bench.proxy.browser();
+    let login = "/.doorward/login?return_to=%2Fcorp&provider=corp";
+    assert_eq!(browser.open("/corp").await.header("location"), login);
+    // Alice is in a group of the same name, but it is another's.
+    let form = browser.open("/.doorward/login?provider=local").await;
+    let state = form.field("state");
+    let password = crate::support::PASSWORD;
+    let fields = [
+        ("state", state.as_str()),
+        ("user", "alice"),
+        ("password", password),
+    ];
+    let answer = browser.submit("/.doorward/login", &fields).await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    assert_eq!(browser.open("/").await.status, 200);
+    let told = browser.open("/corp").await;
+    assert_eq!(told.header("location"), format!("{login}&prompt=login"));
+    let told = browser.fetch("/corp").await.json();
+    assert_eq!(told["error"], "reauthentication_required");
+    assert_eq!(told["login_url"], format!("{login}&prompt=login"));
+
+    let alice = browser.token().to_owned();
+    let there = browser.open(&format!("{login}&prompt=login")).await;
+    let back = bench.provider.approve(there.header("location"));
+    assert_eq!(browser.open(&back).await.header("location"), "/corp");
+    assert_eq!(
+        browser.open("/corp").await.status,
+        502,
+        "nobody answers there"
+    );
+    browser.jar.insert("__Host-sid".to_owned(), alice);
+    assert_eq!(
+        browser.fetch("/").await.status,
+        401,
+        "one session replaces the other"
+    );
+}
+
+#[tokio::test]
+async fn the_proxy_starts_while_a_provider_is_down_and_finds_it_later() {
+    let clock = Clock::fixed(START);
+    let provider = Provider::start(&clock).await;
+    let down = || Reply::with(503, "", "");
+    let document = "/.well-known/openid-configuration";
+    provider.script().answers.insert(document, down);
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let proxy = proxy()
+        .clock(&clock)
+        .provider(&provider.section("corp", CLAIMS))
+        .app(&app.url())
+        .start();
+    let bench = Bench {
+        proxy,
+        provider,
+        app,
+    };
+    let mut browser = bench.proxy.browser();
+    let page = browser.open("/.doorward/login?provider=corp").await;
+    assert_eq!(page.status, 503);
+    assert_eq!(page.header("retry-after"), "5");
+    assert!(page.text().contains("Logging in does not work right now"));
+    let fields = [
+        ("accept", "application/json"),
+        ("sec-fetch-mode", "navigate"),
+    ];
+    let place = "/.doorward/login?provider=corp";
+    let told = browser.request(Method::GET, place, &fields, "").await;
+    assert_eq!(told.status, 503);
+    browser
+        .open("/.doorward/login?provider=local")
+        .await
+        .field("password");
+
+    bench.provider.script().answers.clear();
+    bench.found("corp").await;
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+    assert_eq!(browser.open("/").await.text(), "hello");
+}
+
+/// What a provider must not say of a user; [`START`] is 1800000000.
+const LIES: [(&str, &str); 22] = [
+    ("another issuer", r#"{"iss": "https://evil.example"}"#),
+    ("no issuer", r#"{"iss": null}"#),
+    ("two issuers", r#"{"iss": ["https://evil.example"]}"#),
+    ("another audience", r#"{"aud": "other"}"#),
+    ("a second audience", r#"{"aud": ["doorward", "other"]}"#),
+    ("no audience", r#"{"aud": []}"#),
+    ("another party", r#"{"azp": "other"}"#),
+    ("another nonce", r#"{"nonce": "AAAAAAAAAAAAAAAAAAAAAA"}"#),
+    ("no nonce", r#"{"nonce": null}"#),
+    ("expired", r#"{"exp": 1799999940}"#),
+    ("no end", r#"{"exp": null}"#),
+    ("an end that is text", r#"{"exp": "1800000300"}"#),
+    ("issued in the future", r#"{"iat": 1800000061}"#),
+    ("issued before the login began", r#"{"iat": 1799999939}"#),
+    ("not yet good", r#"{"nbf": 1800000061}"#),
+    ("no subject", r#"{"sub": null}"#),
+    ("a subject that is a number", r#"{"sub": 248289}"#),
+    ("no user", r#"{"preferred_username": null}"#),
+    (
+        "a user with a line end",
+        r#"{"preferred_username": "jane\nRemote-User: root"}"#,
+    ),
+    (
+        "groups that are text",
+        r#"{"realm_access": {"roles": "staff"}}"#,
+    ),
+    (
+        "a hash of another access token",
+        r#"{"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}"#,
+    ),
+    ("a login in the future", r#"{"auth_time": 1800000061}"#),
+];
+
+/// How a token must not be signed, and what its header says.
+const FORGERIES: [(&str, Sign, &str); 12] = [
+    ("no signature", Sign::Not, "{}"),
+    (
+        "no signature, by another spelling",
+        Sign::Not,
+        r#"{"alg": "nOnE", "kid": "one"}"#,
+    ),
+    (
+        "no signature where one is told of",
+        Sign::Not,
+        r#"{"alg": "RS256", "kid": "one"}"#,
+    ),
+    ("signed with the public key", Sign::Hmac, "{}"),
+    ("signed by another key", Sign::With(Key::Second), "{}"),
+    (
+        "a key that is not published",
+        Sign::With(Key::Second),
+        r#"{"kid": "new"}"#,
+    ),
+    (
+        "a key that it brings along",
+        Sign::With(Key::Second),
+        r#"{"kid": "new", "jwk": {"kty": "RSA"}, "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/"}"#,
+    ),
+    (
+        "a key id that is a path",
+        Sign::With(Key::First),
+        r#"{"kid": "../../etc/passwd"}"#,
+    ),
+    (
+        "another algorithm of the same key",
+        Sign::With(Key::First),
+        r#"{"alg": "PS256"}"#,
+    ),
+    (
+        "what has to be understood",
+        Sign::With(Key::First),
+        r#"{"crit": ["b64"], "b64": false}"#,
+    ),
+    (
+        "a token of another type",
+        Sign::With(Key::First),
+        r#"{"typ": "at+jwt"}"#,
+    ),
+    (
+        "a logout token",
+        Sign::With(Key::First),
+        r#"{"typ": "logout+jwt"}"#,
+    ),
+];
+
+#[tokio::test]
+async fn no_lie_in_an_id_token_lets_anybody_in() {
+    let bench = Bench::start().await;
+    let good = Sign::With(Key::First);
+    let lies = LIES.map(|(why, claims)| (why, good, claims, "{}"));
+    let forgeries = FORGERIES.map(|(why, sign, header)| (why, sign, "{}", header));
+    for (why, sign, claims, header) in lies.into_iter().chain(forgeries) {
+        bench.provider.tells(sign, claims, header);
+        let mut browser = bench.proxy.browser();
+        let answer = bench.log_in(&mut browser).await;
+        assert_eq!(answer.status, 502, "{why}: {}", answer.text());
+        assert!(answer.text().contains("The login did not work"), "{why}");
+        bench.nobody_got_in(&mut browser, why).await;
+    }
+    let event = bench.proxy.audited("login_stranded").await;
+    assert_eq!(event["cause"], "provider_unbelievable");
+    assert_eq!(event["provider"], "corp");
+    bench.provider.tells(good, "{}", "{}");
+    let answer = bench.log_in(&mut bench.proxy.browser()).await;
+    assert_eq!(answer.status, 303, "it is believed when it is honest");
+}
+
+/// What a provider must not answer, where, and what people get.
+type Nonsense = (&'static str, &'static str, fn() -> Reply, u16);
+
+const NONSENSE: [Nonsense; 13] = [
+    ("garbage", "/token", || Reply::ok("<html>"), 502),
+    ("nothing", "/token", || Reply::ok(""), 502),
+    (
+        "no ID token",
+        "/token",
+        || Reply::ok(r#"{"token_type":"Bearer","access_token":"a"}"#),
+        502,
+    ),
+    (
+        "an ID token that is a list",
+        "/token",
+        || tokens("Bearer", r#"["a"]"#),
+        502,
+    ),
+    (
+        "an ID token that is none",
+        "/token",
+        || tokens("Bearer", r#""a.b.c""#),
+        502,
+    ),
+    (
+        "another type of token",
+        "/token",
+        || tokens("mac", r#""a.b.c""#),
+        502,
+    ),
+    (
+        "megabytes",
+        "/token",
+        || Reply::ok(vec![b' '; 3_000_000]),
+        503,
+    ),
+    (
+        "megabytes without end",
+        "/token",
+        || stalled("", 3_000_000),
+        503,
+    ),
+    (
+        "a stall",
+        "/token",
+        || stalled("content-length: 5\r\n", 1),
+        503,
+    ),
+    ("silence", "/token", || Reply::Stall(Vec::new()), 503),
+    (
+        "a redirect",
+        "/token",
+        || Reply::with(307, "location: http://127.0.0.1:1/\r\n", ""),
+        503,
+    ),
+    (
+        "trouble",
+        "/token",
+        || Reply::with(500, "", r#"{"error":"server_error"}"#),
+        503,
+    ),
+    (
+        "a user that is another",
+        "/userinfo",
+        || Reply::ok(r#"{"sub":"someone else"}"#),
+        502,
+    ),
+];
+
+fn tokens(kind: &str, id_token: &str) -> Reply {
+    Reply::ok(format!(
+        r#"{{"token_type":"{kind}","access_token":"a","id_token":{id_token}}}"#
+    ))
+}
+
+fn stalled(fields: &str, length: usize) -> Reply {
+    let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+    Reply::Stall([head.into_bytes(), vec![b' '; length]].concat())
+}
+
+#[tokio::test]
+async fn whatever_a_provider_answers_nobody_gets_in_and_nothing_hangs() {
+    let keys = format!("{CLAIMS}\nanswer_timeout = \"500ms\"\nuser_info = true");
+    let bench = Bench::with(&keys, |proxy| proxy).await;
+    for (why, path, answer, status) in NONSENSE {
+        bench.provider.script().answers.insert(path, answer);
+        let mut browser = bench.proxy.browser();
+        let answer = bench.log_in(&mut browser).await;
+        assert_eq!(answer.status, status, "{why}: {}", answer.text());
+        bench.nobody_got_in(&mut browser, why).await;
+        bench.provider.script().answers.clear();
+    }
+    let mut browser = bench.proxy.browser();
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+}
+
+#[tokio::test]
+async fn an_answer_that_can_be_read_in_two_ways_is_refused_before_the_provider_is_asked() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/").await;
+    let (asked, issuer) = (Asked::of(&there), bench.provider.issuer());
+    let (place, state) = (asked.place(), ("state", asked.get("state")));
+    let mut tampered = state.1.to_owned().into_bytes();
+    tampered[40] = if tampered[40] == b'A' { b'B' } else { b'A' };
+    let tampered = String::from_utf8(tampered).unwrap();
+    let (code, iss) = (("code", "c"), ("iss", issuer.as_str()));
+    let (evil, error) = (("iss", "https://evil.example"), ("error", "access_denied"));
+    for (why, status, pairs) in [
+        ("no issuer", 502, &[code, state][..]),
+        ("another issuer", 502, &[code, state, evil]),
+        ("another issuer with an error", 502, &[error, state, evil]),
+        ("two codes", 400, &[code, ("code", "d"), state, iss]),
+        ("two states", 400, &[code, state, state, iss]),
+        ("two issuers", 400, &[code, state, iss, iss]),
+        ("a code and an error", 400, &[code, error, state, iss]),
+        ("neither", 400, &[state, iss]),
+        ("no state", 400, &[code, iss]),
+        (
+            "a state of nobody's",
+            400,
+            &[code, ("state", tampered.as_str()), iss],
+        ),
+        ("a state that is none", 400, &[code, ("state", "AAAA"), iss]),
+        ("nothing", 400, &[]),
+    ] {
+        let answer = browser.open(&come_back(&place, pairs)).await;
+        assert_eq!(answer.status, status, "{why}: {}", answer.text());
+        bench.nobody_got_in(&mut browser, why).await;
+    }
+    assert_eq!(bench.provider.asked_at("/token"), 0);
+}
+
+#[tokio::test]
+async fn an_answer_to_another_browser_or_too_late_is_refused() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/").await;
+    let (asked, issuer) = (Asked::of(&there), bench.provider.issuer());
+    let place = asked.place();
+    let pairs = [
+        ("code", "c"),
+        ("state", asked.get("state")),
+        ("iss", &issuer),
+    ];
+    let good = come_back(&place, &pairs);
+    let mut other = bench.proxy.browser();
+    bench.way_out(&mut other, "/").await;
+    for browser in [&mut other, &mut bench.proxy.browser()] {
+        let answer = browser.open(&good).await;
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains("This login did not begin here"));
+    }
+    let image = [("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
+    let answer = browser.request(Method::GET, &good, &image, "").await;
+    assert_eq!(answer.status, 400, "a picture");
+    assert_eq!(answer.json()["error"], "login_unknown");
+    assert_eq!(browser.open("/.doorward/callback/local").await.status, 404);
+    assert_eq!(browser.open("/.doorward/callback/other").await.status, 404);
+    let posted = browser.request(Method::POST, &place, &[], "").await;
+    assert_eq!(posted.status, 405);
+
+    bench.proxy.clock.advance(Duration::from_hours(1));
+    let late = browser.open(&good).await;
+    assert_eq!(late.status, 400);
+    assert!(late.text().contains("The login took too long"));
+    assert_eq!(bench.provider.asked_at("/token"), 0);
+}
+
+#[tokio::test]
+async fn a_login_that_the_provider_refuses_leads_back_with_a_word() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/wiki").await;
+    let asked = Asked::of(&there);
+    let issuer = bench.provider.issuer();
+    let pairs = [
+        ("error", "access_denied"),
+        ("state", asked.get("state")),
+        ("iss", &issuer),
+    ];
+    let answer = browser.open(&come_back(&asked.place(), &pairs)).await;
+    assert_eq!(answer.status, 403);
+    let text = answer.text().replace("&#x2f;", "/").replace("&amp;", "&");
+    assert!(text.contains("You were not logged in"), "{text}");
+    let again = "/.doorward/login?return_to=%2Fwiki&provider=corp";
+    assert!(text.contains(again), "{text}");
+    let event = bench.proxy.audited("login_stranded").await;
+    assert_eq!(event["cause"], "refused");
+    bench.nobody_got_in(&mut browser, "refused").await;
+}
+
+#[tokio::test]
+async fn an_answer_is_good_once() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/wiki").await;
+    let back = bench.provider.approve(&there);
+    assert_eq!(browser.open(&back).await.status, 303);
+    let token = browser.token().to_owned();
+    // Somebody goes back to it in their own browser.
+    let again = browser.open(&back).await;
+    assert_eq!(
+        (again.status.as_u16(), again.header("location")),
+        (303, "/wiki")
+    );
+    assert_eq!(browser.token(), token);
+    // Whoever has only the address and the cookie from before the login gets nothing.
+    browser.jar.remove("__Host-sid");
+    let stolen = browser.open(&back).await;
+    assert_eq!(stolen.status, 502);
+    // Nor does another code for it.
+    let fresh = bench.provider.approve(&there);
+    assert_eq!(browser.open(&fresh).await.status, 502);
+    assert_eq!(bench.provider.asked_at("/token"), 1);
+    bench.nobody_got_in(&mut browser, "replayed").await;
+}
+
+#[tokio::test]
+async fn a_code_of_another_login_is_of_no_use() {
+    let bench = Bench::start().await;
+    let (mut victim, mut attacker) = (bench.proxy.browser(), bench.proxy.browser());
+    let theirs = bench.way_out(&mut attacker, "/").await;
+    let back = bench.provider.approve(&theirs);
+    let code = Asked::of(&format!("https://localhost{back}"));
+    let code = code.get("code");
+    let there = bench.way_out(&mut victim, "/").await;
+    let (asked, issuer) = (Asked::of(&there), bench.provider.issuer());
+    let pairs = [
+        ("code", code),
+        ("state", asked.get("state")),
+        ("iss", &issuer),
+    ];
+    let answer = victim.open(&come_back(&asked.place(), &pairs)).await;
+    assert_eq!(
+        answer.status, 403,
+        "the provider refuses a verifier of another login"
+    );
+    bench.nobody_got_in(&mut victim, "injected").await;
+}
+
+#[tokio::test]
+async fn no_provider_passes_for_another() {
+    let clock = Clock::fixed(START);
+    let evil = Provider::start(&clock).await;
+    // One that says nothing about who it is, as many do.
+    evil.script().document = json!({"authorization_response_iss_parameter_supported": null});
+    let section = evil.section("evil", CLAIMS);
+    let bench = Bench::with(CLAIMS, |proxy| proxy.provider(&section)).await;
+    bench.found("evil").await;
+    let mut browser = bench.proxy.browser();
+    // The login began at one and is answered with a code of the other.
+    let sent = browser.open("/.doorward/login?provider=evil").await;
+    let begun = Asked::of(sent.header("location"));
+    let there = bench.way_out(&mut browser, "/").await;
+    let honest = Asked::of(&there);
+    let issuer = bench.provider.issuer();
+    for (why, place, state, issuer, status) in [
+        (
+            "its state at the other's place",
+            honest.place(),
+            begun.get("state"),
+            issuer.as_str(),
+            400,
+        ),
+        (
+            "the other's state at its place",
+            begun.place(),
+            honest.get("state"),
+            issuer.as_str(),
+            400,
+        ),
+        (
+            "the other's name at its place",
+            begun.place(),
+            begun.get("state"),
+            issuer.as_str(),
+            502,
+        ),
+    ] {
+        let pairs = [("code", "c"), ("state", state), ("iss", issuer)];
+        let answer = browser.open(&come_back(&place, &pairs)).await;
+        assert_eq!(answer.status, status, "{why}");
+    }
+    assert_eq!(
+        bench.provider.asked_at("/token") + evil.asked_at("/token"),
+        0
+    );
+    // The same subject at both is two people.
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+    let first = browser.fetch("/.doorward/session").await.json();
+    let sent = browser
+        .open("/.doorward/login?provider=evil&prompt=login")
+        .await;
+    let back = evil.approve(sent.header("location"));
+    assert_eq!(browser.open(&back).await.status, 303);
+    let second = browser.fetch("/.doorward/session").await.json();
+    assert_eq!(first["user"], second["user"]);
+    assert_eq!(second["provider"], "evil");
+    assert_ne!(
+        first["sid"], second["sid"],
+        "no session goes on as somebody else's"
+    );
+}
+
+#[tokio::test]
+async fn a_new_key_is_asked_for_once_and_garbage_changes_nothing() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.provider.asked_at("/jwks"), 1);
+    {
+        let mut script = bench.provider.script();
+        script.keys = vec![
+            ("two".to_owned(), Key::Second),
+            ("one".to_owned(), Key::First),
+        ];
+        script.sign = Sign::With(Key::Second);
+    }
+    for _ in 0..2 {
+        assert_eq!(bench.log_in(&mut bench.proxy.browser()).await.status, 303);
+    }
+    assert_eq!(
+        bench.provider.asked_at("/jwks"),
+        2,
+        "what is known is not asked for again"
+    );
+
+    // A key that nobody publishes makes us ask again, but not for every token.
+    bench.provider.script().header = json!({"kid": "three"});
+    for round in 0..2 {
+        for _ in 0..5 {
+            assert_eq!(bench.log_in(&mut bench.proxy.browser()).await.status, 502);
+        }
+        assert_eq!(bench.provider.asked_at("/jwks"), 2 + round);
+        bench.proxy.clock.advance(Duration::from_secs(30));
+    }
+    // Garbage in place of keys, then the keys that were good before.
+    let garbage: [fn() -> Reply; 4] = [
+        || Reply::ok("<html>"),
+        || Reply::ok("{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}"),
+        || Reply::ok(vec![b' '; 3_000_000]),
+        || Reply::with(404, "", ""),
+    ];
+    for answer in garbage {
+        bench.proxy.clock.advance(Duration::from_secs(31));
+        bench.provider.script().answers.insert("/jwks", answer);
+        let refused = bench.log_in(&mut bench.proxy.browser()).await.status;
+        assert!(refused.is_server_error(), "{refused}");
+    }
+    bench.provider.script().header = json!({});
+    assert_eq!(bench.log_in(&mut bench.proxy.browser()).await.status, 303);
+}
+
+#[tokio::test]
+async fn a_route_for_fresh_logins_asks_the_provider_for_one() {
+    let bench = Bench::with(CLAIMS, |proxy| {
+        proxy.route(
+            "/vault",
+            "http://127.0.0.1:1",
+            "access = \"user\"\nmax_auth_age = \"10m\"",
+        )
+    })
+    .await;
+    let old = START.as_secs() - 3600;
+    bench.provider.script().claims = json!({ "auth_time": old });
+    let mut browser = bench.proxy.browser();
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+    let sid = browser.fetch("/.doorward/session").await.json()["sid"].clone();
+    assert_eq!(browser.open("/").await.status, 200);
+    // Having been there long ago is not having shown it now, whenever the session began.
+    let told = browser.open("/vault").await;
+    let login = "/.doorward/login?return_to=%2Fvault&prompt=login";
+    assert_eq!(told.header("location"), login);
+    let sent = browser.open(login).await;
+    let there = sent.header("location").to_owned();
+    let asked = Asked::of(&there);
+    assert_eq!((asked.get("prompt"), asked.get("max_age")), ("login", "0"));
+
+    // The provider lets the user through without asking.
+    for claims in [json!({ "auth_time": old }), json!({ "auth_time": null })] {
+        bench.provider.script().claims = claims;
+        let sent = browser.open(login).await;
+        let back = bench.provider.approve(sent.header("location"));
+        let answer = browser.open(&back).await;
+        assert_eq!(answer.status, 502);
+        assert!(answer.text().contains("prompt=login"), "{}", answer.text());
+        assert_eq!(
+            browser.open("/vault").await.status,
+            303,
+            "not good enough yet"
+        );
+        assert_eq!(browser.open("/").await.status, 200, "the session goes on");
+    }
+    bench.provider.script().claims = json!({});
+    let back = bench.provider.approve(&there);
+    let token = browser.token().to_owned();
+    assert_eq!(browser.open(&back).await.header("location"), "/vault");
+    assert_ne!(browser.token(), token, "a new token");
+    assert_eq!(
+        browser.open("/vault").await.status,
+        502,
+        "through, to an app that is down"
+    );
+    let who = browser.fetch("/.doorward/session").await.json();
+    assert_eq!(who["sid"], sid, "the same session");
+    assert_eq!(who["auth_time"], START.as_secs());
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_say_when_is_not_believed_to_have_asked_now() {
+    let bench = Bench::with(CLAIMS, |proxy| {
+        proxy.route(
+            "/vault",
+            "http://127.0.0.1:1",
+            "access = \"user\"\nmax_auth_age = \"10m\"",
+        )
+    })
+    .await;
+    bench.provider.script().claims = json!({ "auth_time": null });
+    let mut browser = bench.proxy.browser();
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+    assert_eq!(browser.open("/").await.status, 200);
+    assert_eq!(browser.open("/vault").await.status, 303);
+}
+
+#[tokio::test]
+async fn a_login_at_the_provider_may_be_as_old_as_is_allowed() {
+    let keys = format!("{CLAIMS}\nmax_auth_age = \"8h\"");
+    let bench = Bench::with(&keys, |proxy| proxy).await;
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/").await;
+    assert_eq!(Asked::of(&there).get("max_age"), "28800");
+    for (age, status) in [(28_800, 303), (28_861, 502)] {
+        bench.provider.script().claims = json!({ "auth_time": START.as_secs() - age });
+        assert_eq!(
+            bench.log_in(&mut bench.proxy.browser()).await.status,
+            status,
+            "{age}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_was_locked_out_meanwhile_does_not_slip_in() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/").await;
+    bench.proxy.clock.advance(Duration::from_secs(5));
+    let subject = Subject {
+        provider: "corp".to_owned(),
+        id: SUB.to_owned(),
+    };
+    let ended = bench
+        .proxy
+        .sessions()
+        .end_all_of(&subject, EndReason::Revoked);
+    ended.await.unwrap();
+    let answer = browser.open(&bench.provider.approve(&there)).await;
+    assert_eq!(answer.status, 409);
+    bench.nobody_got_in(&mut browser, "ended meanwhile").await;
+    bench.proxy.clock.advance(Duration::from_secs(1));
+    assert_eq!(
+        bench.log_in(&mut browser).await.status,
+        303,
+        "a login that begins later"
+    );
+}
+
+#[tokio::test]
+async fn only_a_page_that_is_opened_leads_away() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let place = "/.doorward/login?provider=corp";
+    for (mode, dest) in [
+        ("no-cors", "image"),
+        ("cors", "empty"),
+        ("navigate", "iframe"),
+    ] {
+        let fields = [("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
+        let answer = browser.request(Method::GET, place, &fields, "").await;
+        assert_eq!(answer.status, 400, "{dest}");
+        assert!(answer.header("location").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_the_id_token_lacks_the_user_info_endpoint_tells() {
+    let keys = "claims = { user = \"email\", groups = \"groups\" }\nuser_info = true";
+    let bench = Bench::with(keys, |proxy| proxy).await;
+    {
+        let mut script = bench.provider.script();
+        script.claims = json!({"email": null, "email_verified": null});
+        script.user_info = json!({
+            "sub": SUB, "email": "jane@corp.example", "email_verified": true, "groups": ["ops"],
+        });
+    }
+    let mut browser = bench.proxy.browser();
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+    browser.open("/").await;
+    let request = bench.app.only();
+    assert_eq!(request.one("remote-user"), "jane@corp.example");
+    assert_eq!(request.one("remote-groups"), "ops");
+    bench.provider.script().user_info["email_verified"] = json!(false);
+    let mut browser = bench.proxy.browser();
+    assert_eq!(
+        bench.log_in(&mut browser).await.status,
+        502,
+        "an address that nobody vouches for"
+    );
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_over_tls_that_the_configured_authority_vouches_for() {
+    let clock = Clock::fixed(START);
+    let hidden = Provider::start(&clock).await;
+    let folder = proxy().prepare();
+    std::fs::write(folder.path().join("ca.pem"), &certificate().0).unwrap();
+    // A proxy is a server with TLS as good as any.
+    let front = proxy()
+        .clock(&clock)
+        .route("/", &hidden.issuer(), "access = \"public\"")
+        .start();
+    let issuer = format!("https://localhost:{}", front.addr.port());
+    hidden.script().issuer = issuer;
+    let trusted = hidden.section("trusted", &format!("ca_file = \"ca.pem\"\n{CLAIMS}"));
+    let untrusted = hidden.section("untrusted", CLAIMS);
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let proxy = proxy()
+        .within(folder)
+        .clock(&clock)
+        .provider(&trusted)
+        .provider(&untrusted)
+        .app(&app.url())
+        .start();
+    let bench = Bench {
+        proxy,
+        provider: hidden,
+        app,
+    };
+    bench.found("trusted").await;
+    let mut browser = bench.proxy.browser();
+    let sent = browser.open("/.doorward/login?provider=trusted").await;
+    let back = bench.provider.approve(sent.header("location"));
+    assert_eq!(browser.open(&back).await.status, 303);
+    assert_eq!(browser.open("/").await.text(), "hello");
+    let page = browser
+        .open("/.doorward/login?provider=untrusted&prompt=login")
+        .await;
+    assert_eq!(page.status, 503);
+}
