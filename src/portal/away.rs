@@ -251,7 +251,10 @@ impl Portal {
             address: request.client,
         });
         let mut again = login_url(return_to);
-        again.push_str(&provider_hint(provider));
+        if !matches!(cause, Cause::Unavailable(_)) {
+            // Another way may work meanwhile.
+            again.push_str(&provider_hint(provider));
+        }
         if anew {
             again.push_str(LOGIN_PROMPT);
         }

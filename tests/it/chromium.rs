@@ -375,7 +375,7 @@ async fn log_in(browser: &Chromium, user: &str, password: &str) {
 
 /// Looks at the page as phones and desktops show it, light and dark: nothing may stick out at the side. With
 /// `DOORWARD_SCREENSHOTS` set to a folder, pictures are left there for people.
-async fn look(browser: &Chromium, page: &str) {
+pub async fn look(browser: &Chromium, page: &str) {
     let pictures = std::env::var_os("DOORWARD_SCREENSHOTS").map(PathBuf::from);
     for (device, size) in [("phone", PHONE), ("desktop", DESKTOP)] {
         for scheme in ["light", "dark"] {

@@ -15,6 +15,7 @@
 
 mod access_log;
 mod audit;
+mod certified;
 mod chromium;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod cluster;

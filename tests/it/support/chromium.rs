@@ -83,8 +83,13 @@ pub struct Chromium {
 
 impl Chromium {
     pub async fn start(demo: &Demo, scripts: bool) -> Self {
-        let home = demo.folder.path().join("home");
-        trust(&home, &demo.ca);
+        Self::trusting(demo.folder.path(), Path::new(&demo.ca), scripts).await
+    }
+
+    /// One that keeps its things below `folder` and trusts an authority.
+    pub async fn trusting(folder: &Path, authority: &Path, scripts: bool) -> Self {
+        let home = folder.join("home");
+        trust(&home, &authority.display().to_string());
         let mut command = Command::new("chromedriver");
         command
             .arg("--port=0")

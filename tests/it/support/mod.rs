@@ -1,6 +1,7 @@
 //! The vocabulary of the tests: a proxy, an app that records what it receives, a browser with a cookie jar, raw bytes.
 
 mod browser;
+mod certified;
 mod chromium;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod faults;
@@ -24,6 +25,7 @@ pub use self::redis::{
     RedisProcess, redis, redis_certificates, redis_cluster, sentinel, settings as redis_settings,
 };
 pub use browser::{Answer, Browser};
+pub use certified::Certified;
 pub use chromium::{Chromium, Demo};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use faults::{Fault, Faults};

@@ -1,0 +1,151 @@
+//! Logging in at a certified `OpenID` Connect provider with a real browser: what a person sees, clicks and types.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use crate::chromium::look;
+use crate::support::{Certified, Chromium, Process, Reply, Upstream, eventually, proxy, upstream};
+
+const CLAIMS: &str = "claims = { user = \"preferred_username\", groups = \"groups\" }";
+
+struct Bench {
+    folder: Arc<TempDir>,
+    origin: String,
+    provider: Certified,
+    _app: Upstream,
+    _process: Process,
+}
+
+impl Bench {
+    /// The program with local users, the provider, and one that is down.
+    async fn start() -> Self {
+        let app = upstream(|request| {
+            let user = request.one("remote-user");
+            let (name, groups) = (request.one("remote-name"), request.one("remote-groups"));
+            let page = format!(
+                "<!doctype html><title>App</title><h1>Hello, {user}</h1><p>{name} {groups}</p>"
+            );
+            Reply::with(200, "content-type: text/html\r\n", page)
+        })
+        .await;
+        let mut provider = Certified::start();
+        let section = |id: &str, name: &str, issuer: &str| {
+            format!(
+                "[[provider]]\nid = \"{id}\"\nname = \"{name}\"\ntype = \"oidc\"\nissuer = \"{issuer}\"\n\
+                 client_id = \"doorward\"\nclient_secret = {{ file = \"oidc.secret\" }}\n{CLAIMS}\n"
+            )
+        };
+        let folder = proxy()
+            .provider(&section("corp", "Company account", &provider.issuer))
+            .provider(&section("down", "Partner account", "http://127.0.0.1:9"))
+            .app(&app.url())
+            .prepare();
+        let file = folder.path().join("doorward.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        // The browser believes no certificate that no authority has signed.
+        let own = "certificates = [{ cert = \"site.pem\", key = \"site.key\" }]";
+        assert!(text.contains(own), "{text}");
+        std::fs::write(&file, text.replace(own, "self_signed = true")).unwrap();
+        let mut process = Process::start(folder.path(), &["run", "--config", "doorward.toml"]);
+        let origin = format!("https://localhost:{}", process.addr().await.port());
+        provider.know(&origin, "corp");
+        let bench = Self {
+            folder,
+            origin,
+            provider,
+            _app: app,
+            _process: process,
+        };
+        let log = bench.folder.path().join("stderr.txt");
+        eventually("a provider that is found", async || {
+            let said = std::fs::read_to_string(&log).unwrap();
+            said.contains("a provider was found")
+        })
+        .await;
+        bench
+    }
+
+    async fn browser(&self) -> Chromium {
+        let authority = self.folder.path().join("certs/ca.pem");
+        Chromium::trusting(self.folder.path(), &authority, true).await
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+}
+
+/// Fills in the provider's own form.
+async fn show_who_it_is(browser: &Chromium) {
+    browser.until("input[name=password]").await;
+    browser.fill("input[name=login]", "jane").await;
+    browser.fill("input[name=password]", "any will do").await;
+    browser.click("button[type=submit]").await;
+}
+
+#[tokio::test]
+async fn a_person_chooses_the_provider_logs_in_there_and_comes_back() {
+    let bench = Bench::start().await;
+    let browser = bench.browser().await;
+    browser.open(&bench.at("/wiki?a=1&b=2")).await;
+    browser.until_heading("Log in").await;
+    look(&browser, "chooser").await;
+    browser.follow("Company account").await;
+    show_who_it_is(&browser).await;
+    assert!(browser.url().await.starts_with(&bench.provider.issuer));
+    browser.until_heading("Authorize").await;
+    browser.click("button[type=submit]").await;
+    browser.until_heading("Hello, jane").await;
+    assert_eq!(browser.url().await, bench.at("/wiki?a=1&b=2"));
+    assert_eq!(browser.text("p").await, "Jane %C3%9Cnder staff");
+
+    // Who has to show it anew does, though the provider knows them.
+    browser
+        .open(&bench.at("/.doorward/login?return_to=%2Fvault&prompt=login"))
+        .await;
+    show_who_it_is(&browser).await;
+    browser.until_heading("Hello, jane").await;
+    assert_eq!(browser.url().await, bench.at("/vault"));
+
+    // Whom the provider knows need not: a new session by one click.
+    browser.open(&bench.at("/.doorward/logout")).await;
+    browser.click("form button").await;
+    browser.until_heading("You are logged out").await;
+    browser.open(&bench.at("/")).await;
+    browser.until_heading("Log in").await;
+    browser.follow("Company account").await;
+    browser.until_heading("Hello, jane").await;
+
+    // Going back in history leads to nothing that is broken.
+    browser.client.back().await.unwrap();
+    browser.until("h1").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_person_whose_login_does_not_work_is_told_and_can_try_another_way() {
+    let bench = Bench::start().await;
+    let browser = bench.browser().await;
+    browser.open(&bench.at("/wiki")).await;
+    browser.until_heading("Log in").await;
+    browser.follow("Partner account").await;
+    browser
+        .until_heading("Logging in does not work right now")
+        .await;
+    look(&browser, "provider-down").await;
+    browser.follow("Log in").await;
+    browser.until_heading("Log in").await;
+    browser.follow("Company account").await;
+    show_who_it_is(&browser).await;
+    browser.until_heading("Authorize").await;
+    browser.follow("[ Cancel ]").await;
+    browser.until_heading("You were not logged in").await;
+    look(&browser, "login-refused").await;
+    browser.follow("Log in").await;
+    browser.until_heading("Authorize").await;
+    browser.click("button[type=submit]").await;
+    browser.until_heading("Hello, jane").await;
+    assert_eq!(browser.url().await, bench.at("/wiki"));
+    browser.close().await;
+}
