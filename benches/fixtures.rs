@@ -44,6 +44,7 @@ pub(crate) fn login(number: u64) -> Login {
         },
         amr: vec!["pwd".into()],
         proved: None,
+        federated: None,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         user_agent: None,
         remember: false,

@@ -33,6 +33,21 @@ pub struct Identity {
     pub groups: Vec<String>,
 }
 
+/// What a session is to the provider that its user logged in at.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Federated {
+    /// The provider's own session.
+    pub session: Option<String>,
+    /// What it is shown when that is to end: the ID token.
+    pub hint: Option<String>,
+}
+
+impl fmt::Debug for Federated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Federated").finish_non_exhaustive()
+    }
+}
+
 /// How an upstream learns what the client asked for, and from where.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Forwarding {

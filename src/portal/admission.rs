@@ -9,7 +9,7 @@ use http::header::{SET_COOKIE, USER_AGENT};
 use super::challenge::redirect;
 use super::{Portal, PortalRequest, ReturnTo};
 use crate::clock::Timestamp;
-use crate::identity::Identity;
+use crate::identity::{Federated, Identity};
 use crate::login::Browser;
 use crate::session::{EndReason, Epoch, Found, Issued, LiveSession, Login, LoginError};
 use crate::telemetry::{AuditEvent, LoginOutcome};
@@ -21,6 +21,8 @@ pub(super) struct Admission {
     pub(super) amr: Vec<String>,
     /// When that was; `None`: just now.
     pub(super) proved: Option<Timestamp>,
+    /// What the session is to the provider, if one was asked.
+    pub(super) federated: Option<Federated>,
     pub(super) remember: bool,
     /// Of their sessions, before the proof was looked at.
     pub(super) epoch: Epoch,
@@ -41,6 +43,7 @@ impl Portal {
             identity: admission.identity,
             amr: admission.amr,
             proved: admission.proved,
+            federated: admission.federated,
             address: request.client,
             user_agent: request.headers.get(USER_AGENT).cloned(),
             remember: admission.remember,

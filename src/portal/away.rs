@@ -19,7 +19,7 @@ use crate::login::{
     Answer, Beginning, Oidc, OidcError, Opening, PendingError, PendingLogin, Proof,
 };
 use crate::routing::split_authority;
-use crate::session::{LiveSession, LoginError};
+use crate::session::{EndReason, LiveSession, LoginError};
 use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::wire::Page;
 
@@ -180,12 +180,13 @@ impl Portal {
         };
         let proof = oidc.finish(&answer, &pending).await;
         let proof = proof.map_err(|error| stranded(error.into(), asked))?;
-        self.settle(request, (proof, &pending)).await
+        self.settle(request, oidc, (proof, &pending)).await
     }
 
     async fn settle(
         &self,
         request: &PortalRequest<'_>,
+        oidc: &Oidc,
         (proof, pending): (Proof, &PendingLogin),
     ) -> Result<Page, PortalError> {
         let asked = (pending.return_to.as_str(), pending.anew);
@@ -199,11 +200,20 @@ impl Portal {
             epoch: epoch.ok_or_else(|| stranded(Cause::Overtaken))?,
             identity: proof.identity,
             amr: proof.amr,
+            federated: Some(proof.federated.clone()),
             // Where the provider does not say, nobody knows: it may be long ago.
             proved: Some(proof.proved.unwrap_or_default()),
             remember: false,
         };
         match self.admit(request, admission).await {
+            Ok(issued) if oidc.has_ended(&proof.federated) => {
+                let ended = self
+                    .sessions
+                    .end(issued.sid, EndReason::ProviderLogout)
+                    .await;
+                ended.map_err(|error| PortalError::Store(error.to_string()))?;
+                Err(stranded(Cause::Overtaken))
+            }
             Ok(issued) => Ok(Self::welcome(request, &pending.return_to, issued)),
             Err(LoginError::Full { max }) => Err(stranded(Cause::Full { max })),
             Err(LoginError::Overtaken) => Err(stranded(Cause::Overtaken)),
@@ -303,14 +313,18 @@ fn brought<'a>(request: &PortalRequest<'a>) -> Result<Brought<'a>, Cause> {
 
 /// Where this provider is to answer: at the host that the login is for. `None`: no route serves it.
 fn redirect_uri(request: &PortalRequest<'_>, provider: &str) -> Option<String> {
+    Some(format!("{}{}{provider}", origin(request)?, place(PLACE)))
+}
+
+/// The host that a request is for, in the one spelling that providers know. `None`: no route serves it.
+pub(super) fn origin(request: &PortalRequest<'_>) -> Option<String> {
     let authority = request.authority.to_ascii_lowercase();
     let (host, port) = split_authority(&authority)?;
     if !(request.serves)(host, port) {
         return None;
     }
     let authority = authority.strip_suffix(":443").unwrap_or(&authority);
-    let place = place(PLACE);
-    Some(format!("https://{authority}{place}{provider}"))
+    Some(format!("https://{authority}"))
 }
 
 fn is_of(session: &LiveSession, provider: &str) -> bool {

@@ -5,6 +5,7 @@ mod away;
 mod challenge;
 mod chooser;
 mod form;
+mod logout_elsewhere;
 mod origin;
 mod own_sessions;
 mod pages;
@@ -147,6 +148,12 @@ impl Portal {
             }
             (callback, ..) if callback.starts_with(away::PLACE) => {
                 Err(PortalError::Method { allow: "GET, HEAD" })
+            }
+            (told, _, true) if told.starts_with(logout_elsewhere::PLACE) => {
+                self.told_of_logout(request, body).await
+            }
+            (told, ..) if told.starts_with(logout_elsewhere::PLACE) => {
+                Err(PortalError::Method { allow: "POST" })
             }
             ("session" | script::PLACE, ..) => Err(PortalError::Method { allow: "GET, HEAD" }),
             _ => Err(PortalError::NotFound),

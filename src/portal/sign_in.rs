@@ -123,6 +123,7 @@ impl Portal {
                     identity,
                     amr: vec!["pwd".to_owned()],
                     proved: None,
+                    federated: None,
                     remember: typed.remember,
                     epoch,
                 };

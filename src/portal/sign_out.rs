@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::SET_COOKIE;
 
+use super::challenge::redirect;
 use super::{Portal, PortalError, PortalRequest, form, login_url, place};
 use crate::secret::{Keyring, Purpose};
 use crate::session::{EndReason, LiveSession};
@@ -29,6 +30,9 @@ impl Portal {
         body: ClientBody,
     ) -> Result<Page, PortalError> {
         self.demand_same_origin(request)?;
+        let farewell = request
+            .session
+            .and_then(|session| self.farewell(request, session));
         if let Some(session) = request.session {
             let form = form::read(body).await?;
             let token = form.get("token").map_or("", |value| value.as_str());
@@ -38,7 +42,10 @@ impl Portal {
             let ended = self.sessions.end(session.sid(), EndReason::Logout).await;
             ended.map_err(|error| PortalError::Store(error.to_string()))?;
         }
-        let mut page = self.pages.logged_out(&login_url("/"));
+        let mut page = match farewell {
+            Some(there) => redirect(&there),
+            None => self.pages.logged_out(&login_url("/")),
+        };
         let headers = page.headers_mut();
         headers.append(SET_COOKIE, self.sessions.settings().cookie.clear());
         if let Some(kinds) = &self.clear_site_data {

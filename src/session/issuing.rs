@@ -18,7 +18,7 @@ use super::store::{Creation, StoreError};
 use super::token::{Sid, Token};
 use super::{CookieName, EndReason};
 use crate::clock::Timestamp;
-use crate::identity::{Identity, Subject};
+use crate::identity::{Federated, Identity, Subject};
 use crate::secret::{Purpose, random};
 use crate::telemetry::{AuditEvent, SessionEvent, StoreOp};
 
@@ -32,6 +32,8 @@ pub struct Login {
     pub amr: Vec<String>,
     /// When that was; `None`: just now.
     pub proved: Option<Timestamp>,
+    /// What the session is to the provider, if one was asked.
+    pub federated: Option<Federated>,
     pub address: IpAddr,
     /// As it came.
     pub user_agent: Option<HeaderValue>,
@@ -309,6 +311,7 @@ pub(super) fn listing(login: &Login) -> Listing {
         who: Some(Who {
             subject: login.identity.subject.clone(),
             user: login.identity.user.clone(),
+            elsewhere: login.federated.as_ref().and_then(|of| of.session.clone()),
         }),
         address: login.address,
         user_agent: listed_agent(login.user_agent.as_ref()),
@@ -327,6 +330,7 @@ fn private(login: &Login, now: Timestamp, remembered: bool) -> Private {
         amr: login.amr.clone(),
         origin: origin(login),
         remembered,
+        federated: login.federated.clone(),
     }
 }
 

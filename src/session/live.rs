@@ -20,7 +20,7 @@ use super::record::{Epoch, SessionRow, SubjectTag};
 use super::registry::Registry;
 use super::token::{Sid, TokenHash};
 use crate::clock::Timestamp;
-use crate::identity::{HeaderLayout, Identity, IdentityHeaders, Subject};
+use crate::identity::{Federated, HeaderLayout, Identity, IdentityHeaders, Subject};
 
 /// What is sealed under the session's own key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -34,6 +34,8 @@ pub struct Private {
     pub origin: Origin,
     /// The user asked to be remembered: the cookie outlives the browser.
     pub remembered: bool,
+    /// Of who logged in at a provider.
+    pub federated: Option<Federated>,
 }
 
 /// One session, shared by all its tokens and by everything that must end with it.

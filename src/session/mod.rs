@@ -8,6 +8,7 @@ mod data;
 mod device;
 mod ending;
 mod ends;
+mod federation;
 mod issuing;
 mod lifecycle;
 mod limits;
@@ -62,6 +63,8 @@ pub enum EndReason {
     Logout,
     /// It was used from elsewhere than where it began.
     Moved,
+    /// The provider that its user logged in at said so.
+    ProviderLogout,
     /// The same browser logged in anew.
     Replaced,
     /// By an administrator.
@@ -85,6 +88,7 @@ impl EndReason {
             Self::IdleTimeout => "idle_timeout",
             Self::Logout => "logout",
             Self::Moved => "moved",
+            Self::ProviderLogout => "provider_logout",
             Self::Replaced => "replaced",
             Self::Revoked => "revoked",
             Self::RevokedByUser => "revoked_by_user",

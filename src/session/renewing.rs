@@ -133,6 +133,7 @@ impl Sessions {
                 amr: login.amr.clone(),
                 origin: origin(login),
                 remembered,
+                federated: login.federated.clone(),
             };
             let limits = limits_of(&self.settings, &login.identity.groups, remembered);
             session.private = self.close_vault(sid, &renewal.key, &open);

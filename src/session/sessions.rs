@@ -119,6 +119,8 @@ pub struct Listing {
 pub struct Who {
     pub subject: Subject,
     pub user: String,
+    /// The session of the provider that they logged in at.
+    pub elsewhere: Option<String>,
 }
 
 impl Sessions {

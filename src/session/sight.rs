@@ -233,7 +233,7 @@ impl Sessions {
         Ok(rows.into_iter().find(|row| row.sid == sid))
     }
 
-    fn listed(&self, mut row: SessionRow) -> Listed {
+    pub(super) fn listed(&self, mut row: SessionRow) -> Listed {
         let (sid, now) = (row.sid, self.clock.now());
         let seen = self.registry.last_seen(sid);
         row.last_seen = seen.map_or(row.last_seen, |seen| seen.max(row.last_seen));
@@ -270,6 +270,7 @@ mod tests {
                     id: user.to_owned(),
                 },
                 user: user.to_owned(),
+                elsewhere: None,
             }),
             address: [127, 0, 0, 1].into(),
             user_agent: None,

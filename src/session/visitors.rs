@@ -136,6 +136,7 @@ impl Sessions {
                     amr: Vec::new(),
                     origin: Origin::of(visitor.address, told),
                     remembered: false,
+                    federated: None,
                 },
                 spaces,
             ),

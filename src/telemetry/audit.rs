@@ -67,6 +67,18 @@ pub enum AuditEvent {
         user: String,
         address: IpAddr,
     },
+    /// A provider told of a logout there.
+    ProviderLogout {
+        provider: String,
+        ended: usize,
+        address: IpAddr,
+    },
+    /// Somebody told of a logout who is not to be believed.
+    ProviderLogoutRefused {
+        provider: String,
+        cause: String,
+        address: IpAddr,
+    },
     /// The user of a session logged in once more, and goes on with it.
     Reauthenticated {
         sid: String,
@@ -141,6 +153,7 @@ impl AuditEvent {
             Self::IdentityHeaderStripped { .. } => Kind::IdentityHeaderStripped,
             Self::LoginStranded { .. } => Kind::LoginStranded,
             Self::LoginThrottled { .. } => Kind::LoginThrottled,
+            Self::ProviderLogoutRefused { .. } => Kind::ProviderLogoutRefused,
             _ => return None,
         })
     }

@@ -26,10 +26,11 @@ pub(super) enum Kind {
     IdentityHeaderStripped,
     LoginStranded,
     LoginThrottled,
+    ProviderLogoutRefused,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::AccessDenied,
         Self::AdminRefused,
         Self::CookieTossing,
@@ -37,6 +38,7 @@ impl Kind {
         Self::IdentityHeaderStripped,
         Self::LoginStranded,
         Self::LoginThrottled,
+        Self::ProviderLogoutRefused,
     ];
 
     /// The event's word in the log.
@@ -49,6 +51,7 @@ impl Kind {
             Self::IdentityHeaderStripped => "identity_header_stripped",
             Self::LoginStranded => "login_stranded",
             Self::LoginThrottled => "login_throttled",
+            Self::ProviderLogoutRefused => "provider_logout_refused",
         }
     }
 }

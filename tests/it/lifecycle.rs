@@ -1019,6 +1019,7 @@ fn login(user: &str) -> Login {
         },
         amr: vec!["pwd".to_owned()],
         proved: None,
+        federated: None,
         address: [192, 0, 2, 1].into(),
         user_agent: None,
         remember: false,

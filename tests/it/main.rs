@@ -34,6 +34,7 @@ mod lifecycle;
 mod limits;
 mod model;
 mod oidc;
+mod oidc_logout;
 mod outage;
 mod paths;
 #[cfg(feature = "postgres")]

@@ -14,22 +14,23 @@ use crate::support::{
     Upstream, certificate, come_back, eventually, proxy, upstream,
 };
 
-const CLAIMS: &str = "claims = { user = \"preferred_username\", groups = \"realm_access.roles\" }";
+pub const CLAIMS: &str =
+    "claims = { user = \"preferred_username\", groups = \"realm_access.roles\" }";
 
 /// A proxy with local users, a provider `corp`, and an app for whoever is logged in.
-struct Bench {
-    proxy: Proxy,
-    provider: Provider,
-    app: Upstream,
+pub struct Bench {
+    pub proxy: Proxy,
+    pub provider: Provider,
+    pub app: Upstream,
 }
 
 impl Bench {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::with(CLAIMS, |proxy| proxy).await
     }
 
     /// With more keys of the provider, and a proxy that is changed before it starts.
-    async fn with(keys: &str, change: impl FnOnce(ProxyBuilder) -> ProxyBuilder) -> Self {
+    pub async fn with(keys: &str, change: impl FnOnce(ProxyBuilder) -> ProxyBuilder) -> Self {
         let clock = Clock::fixed(START);
         let provider = Provider::start(&clock).await;
         let app = upstream(|_| Reply::ok("hello")).await;
@@ -57,7 +58,7 @@ impl Bench {
     }
 
     /// Where a browser is sent that wants a page.
-    async fn way_out(&self, browser: &mut Browser, page: &str) -> String {
+    pub async fn way_out(&self, browser: &mut Browser, page: &str) -> String {
         let query = [("return_to", page), ("provider", "corp")];
         let sent = browser.open(&come_back("/.doorward/login", &query)).await;
         assert_eq!(sent.status, 303, "{}", sent.text());
@@ -65,7 +66,7 @@ impl Bench {
     }
 
     /// A whole login that goes as it should up to its last step.
-    async fn log_in(&self, browser: &mut Browser) -> Answer {
+    pub async fn log_in(&self, browser: &mut Browser) -> Answer {
         let there = self.way_out(browser, "/wiki?a=1").await;
         let back = self.provider.approve(&there);
         browser.open(&back).await

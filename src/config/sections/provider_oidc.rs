@@ -51,6 +51,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
         .and_then(|value| value.duration_in(Duration::from_millis(100)..=Duration::from_mins(1)));
     let mapping = mapping(section);
     let user_info = section.boolean("user_info", false);
+    let logout = section.choice("logout", &[("here", false), ("provider", true)]);
     Some(OidcSettings {
         issuer: issuer?.to_owned(),
         client_id: client_id?.to_owned(),
@@ -64,6 +65,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
         mapping,
         user_info,
         max_auth_age,
+        logs_out_there: logout.unwrap_or(false),
         max_clock_skew: skew.unwrap_or(Duration::from_mins(1)),
         timeout: timeout.unwrap_or(Duration::from_secs(10)),
         authorities,

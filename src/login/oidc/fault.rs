@@ -45,6 +45,8 @@ pub enum Flaw {
     Nonce,
     #[error("the user did not log in anew, or the provider does not say when that was")]
     OldLogin,
+    #[error("the token was used before")]
+    Replayed,
     #[error("the answer is not what the protocol asks for: {0}")]
     Shape(&'static str),
     #[error("the token's signature is wrong")]

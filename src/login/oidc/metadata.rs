@@ -13,6 +13,7 @@ pub(super) struct Metadata {
     pub(super) token_endpoint: Url,
     pub(super) userinfo_endpoint: Option<Url>,
     pub(super) jwks_uri: Url,
+    pub(super) end_session_endpoint: Option<Url>,
     /// It always names itself in its answers (RFC 9207).
     pub(super) names_itself: bool,
 }
@@ -23,6 +24,7 @@ struct Document {
     authorization_endpoint: String,
     token_endpoint: String,
     userinfo_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
     jwks_uri: String,
     response_types_supported: Option<Vec<String>>,
     code_challenge_methods_supported: Option<Vec<String>>,
@@ -55,14 +57,12 @@ impl Metadata {
                 .filter(|url| url.fragment().is_none() && url.username().is_empty())
                 .ok_or(Flaw::Shape("one of its addresses is not https"))
         };
+        let optional = |text: &Option<String>| text.as_deref().map(endpoint).transpose();
         Ok(Self {
             authorization_endpoint: endpoint(&document.authorization_endpoint)?,
             token_endpoint: endpoint(&document.token_endpoint)?,
-            userinfo_endpoint: document
-                .userinfo_endpoint
-                .as_deref()
-                .map(endpoint)
-                .transpose()?,
+            userinfo_endpoint: optional(&document.userinfo_endpoint)?,
+            end_session_endpoint: optional(&document.end_session_endpoint)?,
             jwks_uri: endpoint(&document.jwks_uri)?,
             names_itself: document.authorization_response_iss_parameter_supported,
         })
@@ -146,6 +146,7 @@ mod tests {
             ("token_endpoint", json!("https://a@op.example/token")),
             ("token_endpoint", json!("/token")),
             ("userinfo_endpoint", json!("file:///etc/passwd")),
+            ("end_session_endpoint", json!("http://op.example/end")),
             ("jwks_uri", json!("http://op.example/jwks")),
             ("jwks_uri", json!(["https://op.example/jwks"])),
             ("response_types_supported", json!(["id_token"])),

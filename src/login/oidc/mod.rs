@@ -32,7 +32,7 @@ use self::spent::Spent;
 use self::token::{Awaited, Terms, Token};
 use super::pending::PendingLogin;
 use crate::clock::{Clock, Timestamp};
-use crate::identity::Identity;
+use crate::identity::{Federated, Identity, Subject};
 use crate::outbound::{Limits, Outbound, OutboundError};
 use crate::secret::Secret;
 
@@ -42,8 +42,12 @@ const MAX_ANSWER: usize = 512 * 1024;
 /// Logins whose codes are being redeemed at one provider; more wait for as long as an answer may take.
 const MAX_AT_ONCE: usize = 64;
 
-/// What an ID token's header may say that it is.
+/// What the header of a token may say that it is.
 const ID_TOKEN: [Option<&str>; 2] = [None, Some("jwt")];
+const LOGOUT_TOKEN: [Option<&str>; 3] = [None, Some("jwt"), Some("logout+jwt")];
+
+/// The longest ID token that is kept for the end of its session: it has to fit into an address.
+const MAX_HINT: usize = 4096;
 
 /// One `[[provider]]` of type `oidc`.
 #[derive(Clone, Debug)]
@@ -62,6 +66,8 @@ pub struct OidcSettings {
     /// How long ago the user may have logged in at the provider.
     pub max_auth_age: Option<Duration>,
     pub max_clock_skew: Duration,
+    /// Who logs out here logs out there, too.
+    pub logs_out_there: bool,
     /// For one answer.
     pub timeout: Duration,
     /// PEM of the authorities that sign the provider's certificates; `None`: those that this machine trusts.
@@ -87,6 +93,9 @@ pub struct Oidc {
     exchange: Exchange,
     turns: Semaphore,
     spent: Spent,
+    logouts: Spent,
+    /// The provider's own sessions.
+    ended: Spent,
 }
 
 /// A login that is to begin.
@@ -116,6 +125,14 @@ pub struct Proof {
     pub amr: Vec<String>,
     /// When, as far as the provider says.
     pub proved: Option<Timestamp>,
+    pub federated: Federated,
+}
+
+/// What a provider wants ended: all sessions of a user, or those that began in one of its own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Logout {
+    pub subject: Option<Subject>,
+    pub session: Option<String>,
 }
 
 impl Oidc {
@@ -138,6 +155,8 @@ impl Oidc {
             clock,
             turns: Semaphore::new(MAX_AT_ONCE),
             spent: Spent::default(),
+            logouts: Spent::default(),
+            ended: Spent::default(),
         })
     }
 
@@ -209,7 +228,7 @@ impl Oidc {
             verifier: &verifier(pending),
         };
         let tokens = self.exchange.redeem(&provided.metadata, &grant).await?;
-        let token = self.open(&tokens.id_token, &provided).await?;
+        let token = self.open((&tokens.id_token, &ID_TOKEN), &provided).await?;
         let terms = self.terms();
         token.check(&terms)?;
         let awaited = Awaited {
@@ -231,6 +250,7 @@ impl Oidc {
             told.push(&asked);
         }
         let amr = token.claims.optional("amr", token::Claims::texts)?;
+        let session = token.claims.optional("sid", token::Claims::text)?;
         Ok(Proof {
             identity: self.settings.mapping.identity(&self.id, &told)?,
             amr: amr
@@ -239,16 +259,74 @@ impl Oidc {
                 .map(str::to_owned)
                 .collect(),
             proved,
+            federated: Federated {
+                session: session.map(str::to_owned),
+                hint: self.hint(&tokens.id_token),
+            },
         })
     }
 
-    /// A key that is not known yet may be a new one: the provider is asked, but not again and again.
-    async fn open(&self, text: &str, provided: &Arc<Provided>) -> Result<Token, OidcError> {
+    /// Judges a logout token, which is good once.
+    pub async fn logout(&self, token: &str) -> Result<Logout, OidcError> {
+        let provided = self.known.provided()?;
+        let token = self.open((token, &LOGOUT_TOKEN), &provided).await?;
         let terms = self.terms();
-        match Token::open(text, &provided.keys, (&terms, &ID_TOKEN)) {
+        token.check(&terms)?;
+        let logout = token.logout(&terms)?;
+        if !self.logouts.spend_name(logout.id, terms.now) {
+            return Err(Flaw::Replayed.into());
+        }
+        if let Some(session) = logout.session {
+            self.ended.spend_name(session, terms.now);
+        }
+        Ok(Logout {
+            subject: logout.subject.map(|id| Subject {
+                provider: self.id.clone(),
+                id: id.to_owned(),
+            }),
+            session: logout.session.map(str::to_owned),
+        })
+    }
+
+    /// Whether the provider has ended the session of its own that a login was in. Asked once the login has a session here:
+    /// whichever of the two comes first, the other sees it.
+    pub fn has_ended(&self, federated: &Federated) -> bool {
+        let session = federated.session.as_deref();
+        session.is_some_and(|session| self.ended.holds_name(session))
+    }
+
+    /// Where a browser is sent that has logged out here. `None`: nowhere.
+    pub fn farewell(&self, federated: &Federated, back: &str) -> Option<Url> {
+        let provided = self.known.provided().ok()?;
+        let place = provided.metadata.end_session_endpoint.as_ref();
+        let mut place = place.filter(|_| self.settings.logs_out_there)?.clone();
+        let mut query = place.query_pairs_mut();
+        if let Some(hint) = &federated.hint {
+            query.append_pair("id_token_hint", hint);
+        }
+        query
+            .append_pair("client_id", &self.settings.client_id)
+            .append_pair("post_logout_redirect_uri", back);
+        drop(query);
+        Some(place)
+    }
+
+    fn hint(&self, id_token: &str) -> Option<String> {
+        let is_of_use = self.settings.logs_out_there && id_token.len() <= MAX_HINT;
+        is_of_use.then(|| id_token.to_owned())
+    }
+
+    /// A key that is not known yet may be a new one: the provider is asked, but not again and again.
+    async fn open(
+        &self,
+        (text, types): (&str, &[Option<&str>]),
+        provided: &Arc<Provided>,
+    ) -> Result<Token, OidcError> {
+        let terms = self.terms();
+        match Token::open(text, &provided.keys, (&terms, types)) {
             Err(Flaw::UnknownKey) => {
                 let renewed = self.known.renew(provided, self.clock.now()).await?;
-                Ok(Token::open(text, &renewed.keys, (&terms, &ID_TOKEN))?)
+                Ok(Token::open(text, &renewed.keys, (&terms, types))?)
             }
             opened => Ok(opened?),
         }

@@ -1,14 +1,15 @@
-//! Which logins have been finished here: none is finished twice, whatever the provider thinks of codes that come again.
-//! It has a bound; what is forgotten at the bound is still the provider's to refuse.
+//! What has been here before: logins that were finished, whatever the provider thinks of codes that come again; logout
+//! tokens; sessions that the provider has ended. It has a bound, and forgets the oldest at it.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
 
 use crate::clock::Timestamp;
 
-/// Longer than a login may take.
+/// Longer than a login may take, or a logout token is good.
 const MEMORY: Duration = Duration::from_hours(2);
 const MOST: usize = 100_000;
 
@@ -22,6 +23,15 @@ struct Memory {
 }
 
 impl Spent {
+    /// The same for a name.
+    pub(super) fn spend_name(&self, name: &str, now: Timestamp) -> bool {
+        self.spend(&short(name), now)
+    }
+
+    pub(super) fn holds_name(&self, name: &str) -> bool {
+        self.holds(&short(name))
+    }
+
     /// Whether this is the first time.
     pub(super) fn spend(&self, nonce: &[u8; 16], now: Timestamp) -> bool {
         let mut memory = self.0.lock();
@@ -41,6 +51,12 @@ impl Spent {
     pub(super) fn holds(&self, nonce: &[u8; 16]) -> bool {
         self.0.lock().seen.contains(nonce)
     }
+}
+
+fn short(name: &str) -> [u8; 16] {
+    let digest = digest(&SHA256, name.as_bytes());
+    let half = digest.as_ref().first_chunk();
+    half.copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -18,6 +18,11 @@ use crate::clock::Timestamp;
 /// Tokens of people in hundreds of groups have some 30 KiB.
 const LONGEST: usize = 128 * 1024;
 
+const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
+/// A logout token is sent when it is made (ASVS 10.5.5).
+const MAX_LOGOUT_AGE: Duration = Duration::from_mins(2);
+
 /// What a client of a provider always expects of its tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms<'a> {
@@ -45,6 +50,15 @@ pub(super) struct Awaited<'a> {
 pub(super) struct Token {
     pub(super) claims: Claims,
     algorithm: Algorithm,
+}
+
+/// What a provider wants ended: all sessions of a subject, or those of one session of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Logout<'a> {
+    /// Of the token.
+    pub(super) id: &'a str,
+    pub(super) subject: Option<&'a str>,
+    pub(super) session: Option<&'a str>,
 }
 
 /// Names and values; no name comes twice.
@@ -142,6 +156,28 @@ impl Token {
             return Err(Flaw::OldLogin);
         }
         Ok(proved)
+    }
+
+    /// What a logout token ends (`OpenID` Connect Back-Channel Logout 1.0 section 2.6).
+    pub(super) fn logout(&self, terms: &Terms<'_>) -> Result<Logout<'_>, Flaw> {
+        let claims = &self.claims;
+        let events = claims.0.get("events").and_then(Value::as_object);
+        let is_logout = events.and_then(|events| events.get(LOGOUT_EVENT));
+        if !is_logout.is_some_and(Value::is_object) || claims.0.contains_key("nonce") {
+            return Err(Flaw::Shape("the token orders no logout"));
+        }
+        if claims.time("iat")?.after(MAX_LOGOUT_AGE + terms.skew) < terms.now {
+            return Err(Flaw::Expired);
+        }
+        let logout = Logout {
+            id: claims.text("jti")?,
+            subject: claims.optional("sub", Claims::text)?,
+            session: claims.optional("sid", Claims::text)?,
+        };
+        if logout.subject.is_none() && logout.session.is_none() {
+            return Err(Flaw::Claim("sid".to_owned()));
+        }
+        Ok(logout)
     }
 
     /// Whether an access token is the one that it came with, where it says so (`OpenID` Connect Core 3.1.3.6).
@@ -467,6 +503,52 @@ mod tests {
         ] {
             assert!(open(garbage).is_some(), "{garbage:.10}");
         }
+    }
+
+    #[test]
+    fn a_logout_token_says_what_is_to_end() {
+        let claims = |name: &str, value: Value| {
+            let mut claims = json!({
+                "iat": SECS, "jti": "1", "sub": "jane", "sid": "s", "events": {LOGOUT_EVENT: {}},
+            });
+            claims[name] = value;
+            claims
+        };
+        let judged = |claims: &Value| {
+            let token = Token {
+                claims: Claims(claims.as_object().unwrap().clone()),
+                algorithm: Algorithm::ES256,
+            };
+            token.logout(&terms()).map(|logout| {
+                (
+                    logout.subject.map(str::to_owned),
+                    logout.session.map(str::to_owned),
+                )
+            })
+        };
+        let good = judged(&claims("aud", json!("us"))).unwrap();
+        assert_eq!(good, (Some("jane".to_owned()), Some("s".to_owned())));
+        assert!(judged(&claims("iat", json!(SECS - 180))).is_ok());
+        for (name, value) in [
+            ("iat", json!(SECS - 181)),
+            ("jti", json!("")),
+            ("jti", json!(1)),
+            ("sub", json!(7)),
+            ("sid", json!([])),
+            ("nonce", json!("n")),
+            ("nonce", Value::Null),
+            ("events", json!({})),
+            ("events", json!({LOGOUT_EVENT: true})),
+            ("events", json!([LOGOUT_EVENT])),
+        ] {
+            let claims = claims(name, value);
+            assert!(judged(&claims).is_err(), "{claims}");
+        }
+        let mut nobody = claims("aud", json!("us"));
+        nobody.as_object_mut().unwrap().remove("sub");
+        assert!(judged(&nobody).is_ok());
+        nobody.as_object_mut().unwrap().remove("sid");
+        assert!(judged(&nobody).is_err());
     }
 
     #[test]

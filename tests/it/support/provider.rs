@@ -46,6 +46,8 @@ pub struct Script {
     /// In place of its answer at a path.
     pub answers: HashMap<&'static str, fn() -> Reply>,
     codes: BTreeMap<String, Asked>,
+    /// Logout tokens so far.
+    tokens: usize,
 }
 
 /// How a token is signed.
@@ -102,11 +104,25 @@ impl Provider {
             keys: vec![("one".to_owned(), Key::First)],
             answers: HashMap::new(),
             codes: BTreeMap::new(),
+            tokens: 0,
         }));
         let answering = script.clone();
         let app = upstream(move |request| answering.lock().answer(request)).await;
         script.lock().issuer = app.url();
         Self { app, script }
+    }
+
+    /// Says that a session of its own is over, one of Jane's; with other claims: JSON.
+    pub fn logout_token(&self, claims: &str) -> String {
+        let mut script = self.script();
+        let now = script.clock.now().as_secs();
+        script.tokens += 1;
+        let whole = json!({
+            "iss": script.issuer, "aud": CLIENT_ID, "iat": now, "exp": now + 120,
+            "jti": format!("logout-{}", script.tokens), "sub": SUB, "sid": "first",
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        });
+        script.token(&patched(whole, &serde_json::from_str(claims).unwrap()))
     }
 
     /// Another mind.
@@ -192,6 +208,7 @@ impl Script {
             "token_endpoint": at("/token"),
             "userinfo_endpoint": at("/userinfo"),
             "jwks_uri": at("/jwks"),
+            "end_session_endpoint": at("/end?tenant=1"),
             "response_types_supported": ["code"],
             "code_challenge_methods_supported": ["S256"],
             "authorization_response_iss_parameter_supported": true,
@@ -252,15 +269,18 @@ impl Script {
             "email": "jane@example.org", "email_verified": true,
             "realm_access": {"roles": ["staff"]},
         });
+        self.token(&patched(claims, &self.claims))
+    }
+
+    fn token(&self, claims: &Value) -> String {
         let (algorithm, id) = match self.sign {
             Sign::With(_) => ("RS256", self.keys.first().map(|(id, _)| id.clone())),
             Sign::Hmac => ("HS256", self.keys.first().map(|(id, _)| id.clone())),
             Sign::Not => ("none", None),
         };
         let header = patched(json!({"alg": algorithm, "kid": id}), &self.header);
-        let claims = patched(claims, &self.claims);
         let part = |value: &Value| b64(value.to_string().as_bytes());
-        let signed = format!("{}.{}", part(&header), part(&claims));
+        let signed = format!("{}.{}", part(&header), part(claims));
         let signature = match self.sign {
             Sign::With(key) => key.sign(signed.as_bytes()),
             Sign::Hmac => {
