@@ -90,6 +90,13 @@ impl World {
         self.put(&format!("{section}\n"), &format!("{section}\n{line}\n"));
     }
 
+    /// One more way to log in.
+    fn provider(&mut self, keys: &str) {
+        let section = "[[provider]]\nid = \"corp\"\ntype = \"oidc\"\nissuer = \"https://op.example\"\n\
+                       client_id = \"us\"\nclient_auth = \"none\"";
+        self.put("[[route]]", &format!("{section}\n{keys}\n\n[[route]]"));
+    }
+
     fn route(&mut self, keys: &str) {
         self.text
             .push_str("\n[[route]]\nhost = \"localhost\"\nupstream = \"http://127.0.0.1:3000\"\n");
@@ -470,6 +477,33 @@ const CASES: &[Case] = &[
         High,
         |w| w.route("path = \"/wiki/Admin\"\naccess = \"public\""),
         |w| w.route("path = \"/administrate-me\"\naccess = \"public\""),
+    ),
+    (
+        "access-by-any-provider",
+        Medium,
+        |w| {
+            w.provider("");
+            w.set("access", "{ groups = [\"staff\"] }");
+        },
+        |w| {
+            w.provider("");
+            w.set("access", "{ groups = [\"staff\"] }\nprovider = \"corp\"");
+        },
+    ),
+    (
+        "unverified-email-as-user",
+        High,
+        |w| w.provider("claims = { user = \"email\", verified_email = false }"),
+        |w| w.provider("claims = { user = \"email\" }"),
+    ),
+    (
+        "provider-without-tls",
+        Low,
+        |w| {
+            w.provider("");
+            w.set("issuer", "\"http://127.0.0.1:8080\"");
+        },
+        |w| w.provider(""),
     ),
     (
         "public-everything",

@@ -5,6 +5,7 @@ mod frontend;
 mod gaps;
 mod lifetime;
 mod observation;
+mod providers;
 mod routes;
 mod running;
 mod secrets;
@@ -55,6 +56,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Rule> {
         frontend::RULES,
         transport::RULES,
         routes::RULES,
+        providers::RULES,
         secrets::RULES,
         observation::RULES,
         running::RULES,

@@ -1,0 +1,75 @@
+//! Where people log in, and whose word counts for what.
+
+use super::{Judge, Routed, Rule};
+use crate::audit::Severity::{High, Low, Medium};
+use crate::audit::{Evidence, Fault};
+use crate::login::{Kind, OidcSettings};
+use crate::routing::Access;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "access-by-any-provider",
+        requirements: &["ASVS 8.2.1"],
+        why: "Each provider gives out names and groups as it likes: whoever is called so at one of them passes as if at the other.",
+        judge: Judge::EachRoute(access_by_any_provider),
+    },
+    Rule {
+        name: "unverified-email-as-user",
+        requirements: &["ASVS 8.2.1"],
+        why: "Where the provider lets people enter an address without showing that it is theirs, anybody is any user.",
+        judge: Judge::Whole(unverified_email_as_user),
+    },
+    Rule {
+        name: "provider-without-tls",
+        requirements: &["ASVS 12.3.1"],
+        why: "Whoever answers at that port of this machine says who people are.",
+        judge: Judge::Whole(provider_without_tls),
+    },
+];
+
+fn access_by_any_provider(evidence: &Evidence<'_>, routed: &Routed<'_>) -> Option<Fault> {
+    let (route, providers) = (routed.route, evidence.settings.providers.len());
+    let is_for_some = matches!(route.access, Access::Only { .. });
+    if !is_for_some || route.provider.is_some() || providers < 2 {
+        return None;
+    }
+    let set = format!("users or groups of any of {providers} providers");
+    let fault = Fault::new(Medium, routed.key("access"), set);
+    Some(fault.advise("`provider` on this route names the one whose users are meant"))
+}
+
+fn unverified_email_as_user(evidence: &Evidence<'_>) -> Option<Fault> {
+    let is_guess = |oidc: &OidcSettings| {
+        let mapping = &oidc.mapping;
+        !mapping.verified_email && mapping.user == mapping.email
+    };
+    let key = first(evidence, is_guess, "claims.verified_email")?;
+    let fault = Fault::new(High, key, "users are who an unverified address says");
+    Some(
+        fault.advise(
+            "`verified_email = true`, or another claim for `user`: \"sub\" is safe everywhere",
+        ),
+    )
+}
+
+/// The configuration allows it on this machine alone.
+fn provider_without_tls(evidence: &Evidence<'_>) -> Option<Fault> {
+    let is_plain = |oidc: &OidcSettings| oidc.issuer.starts_with("http://");
+    let key = first(evidence, is_plain, "issuer")?;
+    let fault = Fault::new(Low, key, "asked without TLS");
+    Some(fault.advise("https, with `ca_file` where no public authority signs"))
+}
+
+/// The key of the first provider that fits.
+fn first(
+    evidence: &Evidence<'_>,
+    fits: impl Fn(&OidcSettings) -> bool,
+    key: &str,
+) -> Option<String> {
+    let mut providers = evidence.settings.providers.iter();
+    let index = providers.position(|provider| match &provider.kind {
+        Kind::Oidc(oidc) => fits(oidc),
+        Kind::Local(_) => false,
+    })?;
+    Some(format!("provider[{index}].{key}"))
+}
