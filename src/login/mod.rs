@@ -13,8 +13,8 @@ mod users;
 pub use editing::NewUser;
 pub use hashing::{HashCost, Hasher, HashingError};
 pub use oidc::{
-    ALGORITHMS, Answer, Beginning, ClaimPath, ClientAuthentication, Flaw, Logout, Mapping, Oidc,
-    OidcError, OidcSettings, Proof, is_loopback,
+    ALGORITHMS, Answer, Beginning, ClaimPath, ClientAuthentication, ClientKey, Flaw, Logout,
+    Mapping, Oidc, OidcError, OidcSettings, Proof, is_loopback,
 };
 pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};

@@ -143,11 +143,14 @@ impl Portal {
             ("login" | "logout" | own_sessions::PLACE, ..) => Err(PortalError::Method {
                 allow: "GET, HEAD, POST",
             }),
-            (callback, true, _) if callback.starts_with(away::PLACE) => {
+            // A HEAD would redeem a code.
+            (callback, ..)
+                if callback.starts_with(away::PLACE) && *request.method == Method::GET =>
+            {
                 self.come_back(request).await
             }
             (callback, ..) if callback.starts_with(away::PLACE) => {
-                Err(PortalError::Method { allow: "GET, HEAD" })
+                Err(PortalError::Method { allow: "GET" })
             }
             (told, _, true) if told.starts_with(logout_elsewhere::PLACE) => {
                 self.told_of_logout(request, body).await

@@ -1,7 +1,12 @@
 //! Logging in at a certified `OpenID` Connect provider with a real browser: what a person sees, clicks and types.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::chromium::look;
@@ -19,7 +24,7 @@ struct Bench {
 
 impl Bench {
     /// The program with local users, the provider, and one that is down.
-    async fn start() -> Self {
+    async fn start(with_key: bool) -> Self {
         let app = upstream(|request| {
             let user = request.one("remote-user");
             let (name, groups) = (request.one("remote-name"), request.one("remote-groups"));
@@ -30,10 +35,16 @@ impl Bench {
         })
         .await;
         let mut provider = Certified::start();
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let shown = if with_key {
+            "client_auth = \"private_key_jwt\"\nclient_key = \"oidc.key\"\nclient_key_id = \"one\""
+        } else {
+            "client_secret = { file = \"oidc.secret\" }"
+        };
         let section = |id: &str, name: &str, issuer: &str| {
             format!(
                 "[[provider]]\nid = \"{id}\"\nname = \"{name}\"\ntype = \"oidc\"\nissuer = \"{issuer}\"\n\
-                 client_id = \"doorward\"\nclient_secret = {{ file = \"oidc.secret\" }}\n{CLAIMS}\n"
+                 client_id = \"doorward\"\n{shown}\n{CLAIMS}\n"
             )
         };
         let folder = proxy()
@@ -41,6 +52,9 @@ impl Bench {
             .provider(&section("down", "Partner account", "http://127.0.0.1:9"))
             .app(&app.url())
             .prepare();
+        let key = folder.path().join("oidc.key");
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         let file = folder.path().join("doorward.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         // The browser believes no certificate that no authority has signed.
@@ -49,7 +63,8 @@ impl Bench {
         std::fs::write(&file, text.replace(own, "self_signed = true")).unwrap();
         let mut process = Process::start(folder.path(), &["run", "--config", "doorward.toml"]);
         let origin = format!("https://localhost:{}", process.addr().await.port());
-        provider.know(&origin, "corp");
+        let public = jwk(&pair);
+        provider.know(&origin, "corp", with_key.then_some(&public));
         let bench = Self {
             folder,
             origin,
@@ -76,6 +91,17 @@ impl Bench {
     }
 }
 
+/// Its public half, as the provider is given it.
+fn jwk(pair: &rcgen::KeyPair) -> Value {
+    let point = pair.public_key_raw();
+    let (x, y) = point[1..].split_at(32);
+    let (x, y) = (
+        BASE64_URL_SAFE_NO_PAD.encode(x),
+        BASE64_URL_SAFE_NO_PAD.encode(y),
+    );
+    json!({"kty": "EC", "crv": "P-256", "use": "sig", "kid": "one", "x": x, "y": y})
+}
+
 /// Fills in the provider's own form.
 async fn show_who_it_is(browser: &Chromium) {
     browser.until("input[name=password]").await;
@@ -86,7 +112,7 @@ async fn show_who_it_is(browser: &Chromium) {
 
 #[tokio::test]
 async fn a_person_chooses_the_provider_logs_in_there_and_comes_back() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(false).await;
     let browser = bench.browser().await;
     browser.open(&bench.at("/wiki?a=1&b=2")).await;
     browser.until_heading("Log in").await;
@@ -125,7 +151,7 @@ async fn a_person_chooses_the_provider_logs_in_there_and_comes_back() {
 
 #[tokio::test]
 async fn a_person_whose_login_does_not_work_is_told_and_can_try_another_way() {
-    let bench = Bench::start().await;
+    let bench = Bench::start(true).await;
     let browser = bench.browser().await;
     browser.open(&bench.at("/wiki")).await;
     browser.until_heading("Log in").await;

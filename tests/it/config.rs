@@ -973,70 +973,77 @@ fn a_provider_that_is_told_little_of_gets_safe_defaults() {
     assert!(matches!(oidc.authentication, ClientAuthentication::None));
 }
 
+/// Keys of a provider that cannot be right, and what is said about them.
+const IMPOSSIBLE: &[(&[(&str, &str)], &str)] = &[
+    (
+        &[("issuer", "\"http://login.example.com\"")],
+        "is not https",
+    ),
+    (
+        &[("issuer", "\"https://login.example.com?a=b\"")],
+        "holds more than a host and a path",
+    ),
+    (
+        &[("issuer", "\"login.example.com\"")],
+        "is not the address of a provider",
+    ),
+    (&[("issuer", "")], "provider.issuer: is missing"),
+    (&[("client_id", "")], "provider.client_id: is missing"),
+    (
+        &[("client_auth", "\"client_secret_basic\"")],
+        "provider.client_secret: is missing",
+    ),
+    (
+        &[("client_secret", "{ file = \"secret\" }")],
+        "is shown to nobody",
+    ),
+    (
+        &[
+            ("client_auth", "\"client_secret_post\""),
+            ("client_secret", "\"hunter2\""),
+        ],
+        "a client secret cannot stand in this file",
+    ),
+    (&[("client_auth", "\"tls_client_auth\"")], "is not one of"),
+    (
+        &[("client_auth", "\"private_key_jwt\"")],
+        "provider.client_key: is missing",
+    ),
+    (&[("algorithms", "[\"HS256\"]")], "\"HS256\" is not one of"),
+    (&[("algorithms", "[\"none\"]")], "\"none\" is not one of"),
+    (&[("scopes", "[\"profile email\"]")], "is not a scope"),
+    (
+        &[("claims", "{ user = \"a..b\" }")],
+        "is not the name of a claim",
+    ),
+    (
+        &[("claims", "{ users = \"sub\" }")],
+        "provider.claims.users: unknown key",
+    ),
+    (&[("max_clock_skew", "\"1h\"")], "is not between"),
+    (
+        &[("ca_file", "\"nowhere.pem\"")],
+        "nowhere.pem cannot be used",
+    ),
+    (
+        &[("users", "\"users.toml\"")],
+        "provider.users: unknown key",
+    ),
+    (
+        &[("id", "\"local\"")],
+        "is the id of the provider on line 8",
+    ),
+    (&[("id", "\"../x\"")], "is not an id"),
+    (&[("name", "\"a\\nb\"")], "is not a name for a button"),
+    (&[("type", "\"oidk\"")], "did you mean \"oidc\"?"),
+];
+
 #[test]
 fn a_provider_that_cannot_be_right_is_refused_with_the_reason() {
     let place = Place::new();
     place.write("secret", "a secret\n");
     fs::set_permissions(place.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
-    for (keys, told) in [
-        (
-            &[("issuer", "\"http://login.example.com\"")][..],
-            "is not https",
-        ),
-        (
-            &[("issuer", "\"https://login.example.com?a=b\"")],
-            "holds more than a host and a path",
-        ),
-        (
-            &[("issuer", "\"login.example.com\"")],
-            "is not the address of a provider",
-        ),
-        (&[("issuer", "")], "provider.issuer: is missing"),
-        (&[("client_id", "")], "provider.client_id: is missing"),
-        (
-            &[("client_auth", "\"client_secret_basic\"")],
-            "provider.client_secret: is missing",
-        ),
-        (
-            &[("client_secret", "{ file = \"secret\" }")],
-            "is shown to nobody",
-        ),
-        (
-            &[
-                ("client_auth", "\"client_secret_post\""),
-                ("client_secret", "\"hunter2\""),
-            ],
-            "a client secret cannot stand in this file",
-        ),
-        (&[("client_auth", "\"private_key_jwt\"")], "is not one of"),
-        (&[("algorithms", "[\"HS256\"]")], "\"HS256\" is not one of"),
-        (&[("algorithms", "[\"none\"]")], "\"none\" is not one of"),
-        (&[("scopes", "[\"profile email\"]")], "is not a scope"),
-        (
-            &[("claims", "{ user = \"a..b\" }")],
-            "is not the name of a claim",
-        ),
-        (
-            &[("claims", "{ users = \"sub\" }")],
-            "provider.claims.users: unknown key",
-        ),
-        (&[("max_clock_skew", "\"1h\"")], "is not between"),
-        (
-            &[("ca_file", "\"nowhere.pem\"")],
-            "nowhere.pem cannot be used",
-        ),
-        (
-            &[("users", "\"users.toml\"")],
-            "provider.users: unknown key",
-        ),
-        (
-            &[("id", "\"local\"")],
-            "is the id of the provider on line 8",
-        ),
-        (&[("id", "\"../x\"")], "is not an id"),
-        (&[("name", "\"a\\nb\"")], "is not a name for a button"),
-        (&[("type", "\"oidk\"")], "did you mean \"oidc\"?"),
-    ] {
+    for (keys, told) in IMPOSSIBLE {
         let text = oidc_with(keys);
         let complaints = place.complaints(&text);
         assert!(complaints.contains(told), "{told}: {complaints}");

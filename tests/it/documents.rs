@@ -161,7 +161,9 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 17] = [
+    const NOT_DEFAULTS: [&str; 19] = [
+        "provider.client_key",
+        "provider.client_key_id",
         "provider.ca_file",
         "provider.client_id",
         "provider.id",

@@ -551,6 +551,8 @@ async fn an_answer_to_another_browser_or_too_late_is_refused() {
     assert_eq!(browser.open("/.doorward/callback/other").await.status, 404);
     let posted = browser.request(Method::POST, &place, &[], "").await;
     assert_eq!(posted.status, 405);
+    let head = browser.request(Method::HEAD, &good, &[], "").await;
+    assert_eq!(head.status, 405);
 
     bench.proxy.clock.advance(Duration::from_hours(1));
     let late = browser.open(&good).await;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::session_key::secret_from_file;
 use super::store_authorities;
 use super::store_password::{self, Words};
 use crate::config::reader::{Section, Value, quoted};
 use crate::login::{
-    ALGORITHMS, ClaimPath, ClientAuthentication, Mapping, OidcSettings, is_loopback,
+    ALGORITHMS, ClaimPath, ClientAuthentication, ClientKey, Mapping, OidcSettings, is_loopback,
 };
 
 const SECRET: Words = Words {
@@ -21,6 +22,7 @@ const SECRET: Words = Words {
 enum By {
     Basic,
     Post,
+    Key,
     Nothing,
 }
 
@@ -94,19 +96,22 @@ fn issuer<'a>(value: &Value<'a>) -> Option<&'a str> {
 }
 
 fn authentication(section: &Section<'_>) -> Option<ClientAuthentication> {
-    const BY: [(&str, By); 3] = [
+    const BY: [(&str, By); 4] = [
         ("client_secret_basic", By::Basic),
         ("client_secret_post", By::Post),
+        ("private_key_jwt", By::Key),
         ("none", By::Nothing),
     ];
     let secret = section.value("client_secret");
     store_password::know(secret.as_ref());
     let by = section.choice("client_auth", &BY).unwrap_or(By::Basic);
+    let key = client_key(section, by);
     match (by, &secret) {
         (By::Nothing, None) => Some(ClientAuthentication::None),
-        (By::Nothing, Some(secret)) => {
+        (By::Key, None) => key.map(ClientAuthentication::Key),
+        (By::Nothing | By::Key, Some(secret)) => {
             let complaint = secret
-                .wrong("is shown to nobody with `client_auth = \"none\"`")
+                .wrong("is shown to nobody with this `client_auth`")
                 .at_key();
             complaint.help("keep one of the two").push();
             None
@@ -130,6 +135,39 @@ fn authentication(section: &Section<'_>) -> Option<ClientAuthentication> {
             })
         }
     }
+}
+
+/// The key, where one is to sign for us.
+fn client_key(section: &Section<'_>, by: By) -> Option<ClientKey> {
+    let id = section
+        .value("client_key_id")
+        .and_then(|value| value.text());
+    let value = section.value("client_key");
+    if by != By::Key {
+        if let Some(value) = &value {
+            let complaint = value
+                .wrong("signs nothing with this `client_auth`")
+                .at_key();
+            let help = "keep one of the two, or write `client_auth = \"private_key_jwt\"`";
+            complaint.help(help).push();
+        }
+        return None;
+    }
+    let Some(value) = value else {
+        let complaint = section.missing("client_key", "is missing");
+        complaint
+            .help("`client_key = \"secrets/oidc.key\"`, a private key in PEM")
+            .push();
+        return None;
+    };
+    let pem = secret_from_file(&value)?;
+    let key = ClientKey::from_pem(pem.expose(), id.map(str::to_owned));
+    if key.is_none() {
+        let complaint = value.wrong("does not hold a key that can sign for us");
+        let help = "PKCS #8 in PEM, P-256 or RSA: `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`";
+        complaint.help(help).push();
+    }
+    key
 }
 
 fn scopes(section: &Section<'_>) -> Vec<String> {

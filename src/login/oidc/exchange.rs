@@ -1,5 +1,7 @@
 //! The two requests that end a login: a code for tokens, and an access token for what the provider knows of the user.
 
+use std::fmt::Display;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -14,7 +16,11 @@ use super::fault::{Flaw, OidcError};
 use super::metadata::Metadata;
 use super::token::Claims;
 use super::{ClientAuthentication, OidcSettings};
+use crate::clock::Timestamp;
 use crate::outbound::Outbound;
+
+/// RFC 7523 section 2.2.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -28,6 +34,7 @@ pub(super) struct Exchange {
 pub(super) struct Grant<'a> {
     pub(super) code: &'a str,
     pub(super) redirect_uri: &'a str,
+    pub(super) now: Timestamp,
     pub(super) verifier: &'a str,
 }
 
@@ -63,8 +70,7 @@ impl Exchange {
         metadata: &Metadata,
         grant: &Grant<'_>,
     ) -> Result<Tokens, OidcError> {
-        let request = self.token_request(metadata, grant);
-        let request = request.map_err(|error| OidcError::Unavailable(error.to_string()))?;
+        let request = self.token_request(metadata, grant)?;
         let answer = self.outbound.send(request).await?;
         if answer.status() != StatusCode::OK {
             return Err(refusal(&answer));
@@ -107,7 +113,7 @@ impl Exchange {
         &self,
         metadata: &Metadata,
         grant: &Grant<'_>,
-    ) -> http::Result<Request<Full<Bytes>>> {
+    ) -> Result<Request<Full<Bytes>>, OidcError> {
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "authorization_code")
             .append_pair("code", grant.code)
@@ -119,9 +125,16 @@ impl Exchange {
         match &self.authentication {
             ClientAuthentication::Basic(secret) => {
                 let credentials = basic(&self.client_id, secret.expose());
-                let mut credentials = HeaderValue::try_from(credentials.as_str())?;
+                let credentials = HeaderValue::try_from(credentials.as_str());
+                let mut credentials = credentials.map_err(unsendable)?;
                 credentials.set_sensitive(true);
                 request = request.header(AUTHORIZATION, credentials);
+            }
+            ClientAuthentication::Key(key) => {
+                let whose = (self.client_id.as_str(), metadata.token_endpoint.as_str());
+                let assertion = key.assertion(whose, grant.now).map_err(unsendable)?;
+                form.append_pair("client_assertion_type", ASSERTION_TYPE)
+                    .append_pair("client_assertion", &assertion);
             }
             ClientAuthentication::Post(secret) => {
                 let secret = String::from_utf8_lossy(secret.expose());
@@ -132,8 +145,13 @@ impl Exchange {
                 form.append_pair("client_id", &self.client_id);
             }
         }
-        request.body(Full::from(form.finish()))
+        let request = request.body(Full::from(form.finish()));
+        request.map_err(unsendable)
     }
+}
+
+fn unsendable(error: impl Display) -> OidcError {
+    OidcError::Unavailable(error.to_string())
 }
 
 /// Both parts are encoded as in a form before they are joined (RFC 6749 section 2.3.1).

@@ -1,6 +1,7 @@
 //! Logging in at an `OpenID` Connect provider: code flow with PKCE. The way there is an address for the browser, the way
 //! back is judged here. It knows no cookie, no page and no session.
 
+mod client_key;
 mod exchange;
 mod fault;
 mod keys;
@@ -10,6 +11,7 @@ mod metadata;
 mod spent;
 mod token;
 
+pub use client_key::ClientKey;
 pub use fault::{Flaw, OidcError};
 pub use keys::ALGORITHMS;
 pub use mapping::{ClaimPath, Mapping};
@@ -80,6 +82,7 @@ pub enum ClientAuthentication {
     /// A public client: PKCE alone.
     None,
     Basic(Secret),
+    Key(ClientKey),
     Post(Secret),
 }
 
@@ -225,6 +228,7 @@ impl Oidc {
         let grant = Grant {
             code,
             redirect_uri: answer.redirect_uri,
+            now: self.clock.now(),
             verifier: &verifier(pending),
         };
         let tokens = self.exchange.redeem(&provided.metadata, &grant).await?;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{CLIENT_ID, CLIENT_SECRET};
 
@@ -40,13 +40,19 @@ impl Certified {
         }
     }
 
-    /// Its client: the proxy at this origin, which it knows as `id`.
-    pub fn know(&mut self, origin: &str, id: &str) {
-        let client = json!({
+    /// Its client: the proxy at this origin, which it knows as `id`. With a public key (JWK) that is what it shows; without,
+    /// its secret.
+    pub fn know(&mut self, origin: &str, id: &str, key: Option<&Value>) {
+        let mut client = json!({
             "client_id": CLIENT_ID,
             "client_secret": CLIENT_SECRET,
             "redirect_uris": [format!("{origin}/.doorward/callback/{id}")],
         });
+        if let Some(key) = key {
+            client["token_endpoint_auth_method"] = "private_key_jwt".into();
+            client["token_endpoint_auth_signing_alg"] = "ES256".into();
+            client["jwks"] = json!({ "keys": [key] });
+        }
         writeln!(self.input, "{client}").unwrap();
     }
 }
