@@ -21,6 +21,7 @@ fn route(host: &str, path: &str) -> Route {
         path: path.to_owned(),
         methods: vec![],
         access: Access::User,
+        cors_origins: Vec::new(),
         session_data: None,
         upstream: 0,
         allow: BTreeSet::new(),

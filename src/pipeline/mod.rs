@@ -3,8 +3,10 @@
 pub mod admit;
 mod body;
 mod caching;
+mod cors;
 mod data;
 mod exchange;
+mod find;
 mod forward;
 mod gate;
 mod here;

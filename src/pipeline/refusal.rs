@@ -30,6 +30,8 @@ pub enum Refusal {
     NotFound,
     #[error("the path holds {0}, which the route does not allow")]
     Odd(Oddity),
+    #[error("the route does not name the origin of the script")]
+    Origin,
     #[error("the path cannot be read in one way: {0}")]
     Path(#[from] PathError),
     #[error(transparent)]
@@ -70,7 +72,7 @@ impl Refusal {
         let text = self.text();
         let id = id.to_string();
         let mut page = match audience {
-            Audience::Person => pages.error(&ErrorView {
+            Audience::Person | Audience::Form => pages.error(&ErrorView {
                 status: text.status,
                 title: text.title,
                 message: text.message,
@@ -137,6 +139,13 @@ impl Refusal {
                 title: "Nothing is here",
                 message: "There is no page at this address.",
                 hint: Some("Check the address for a typing error."),
+            },
+            Self::Origin => Text {
+                status: StatusCode::FORBIDDEN,
+                code: "origin_not_allowed",
+                title: "Scripts of that site may not do this",
+                message: "Scripts of the site that asks have no access to this address.",
+                hint: None,
             },
             Self::Odd(_) | Self::Path(_) => {
                 bad_request("The address cannot be read in just one way.")

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use serde_json::json;
 
+use super::origin::page_of;
 use super::{Portal, PortalRequest, login_url};
 use crate::wire::{Page, json_page};
 
@@ -26,10 +27,14 @@ impl Portal {
                 });
                 (StatusCode::OK, body)
             }
-            None => (
-                StatusCode::UNAUTHORIZED,
-                json!({ "authenticated": false, "login_url": login_url("/") }),
-            ),
+            None => {
+                let page = page_of(request.headers, request.authority, request.serves);
+                let login_url = login_url(page.as_str());
+                (
+                    StatusCode::UNAUTHORIZED,
+                    json!({ "authenticated": false, "login_url": login_url }),
+                )
+            }
         };
         json_page(status, &body)
     }

@@ -151,6 +151,7 @@ pub(crate) mod tests {
             path: path.to_owned(),
             methods: vec![],
             access: Access::User,
+            cors_origins: Vec::new(),
             session_data: None,
             upstream: 0,
             allow: BTreeSet::new(),

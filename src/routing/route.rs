@@ -21,6 +21,8 @@ pub struct Route {
     /// Empty: every method.
     pub methods: Vec<Method>,
     pub access: Access,
+    /// Origins whose scripts may read the answers, as browsers name them; empty: what the app says.
+    pub cors_origins: Vec<HeaderValue>,
     pub caching: Caching,
     /// The namespace of what the app keeps in sessions; `None`: it keeps nothing.
     pub session_data: Option<String>,

@@ -1537,3 +1537,48 @@ fn session_data_has_names_limits_and_keys_that_fit_each_other() {
     9 errors in doorward.toml
     "#);
 }
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let route = |origins: &str| {
+        route_with(&format!(
+            "[[route]]\nhost = \"h\"\naccess = \"user\"\nupstream = \"http://a\"\ncors_origins = {origins}"
+        ))
+    };
+    let good = "[\"https://ok.example.com\", \"http://localhost:5173\"]";
+    let settings = Place::new().load(&route(good)).unwrap();
+    let origins = &settings.routes.last().unwrap().cors_origins;
+    assert_eq!(
+        origins,
+        &["https://ok.example.com", "http://localhost:5173"]
+    );
+    let bad = "[\n\"*\",\n\"null\",\n\"app.example.com\",\n\"HTTPS://App.example.com:443/\",\n\"ftp://a\"]";
+    assert_snapshot!(complaints(&route(bad)), @r#"
+    doorward.toml:21:1: route.cors_origins: "*" is every origin, and with cookies browsers want each by its name
+       21 | "*",
+          | ^^^
+      help: scheme and host, and the port where it is not the scheme's own: "https://app.example.com"
+
+    doorward.toml:22:1: route.cors_origins: "null" is no origin, and with cookies browsers want each by its name
+       22 | "null",
+          | ^^^^^^
+      help: scheme and host, and the port where it is not the scheme's own: "https://app.example.com"
+
+    doorward.toml:23:1: route.cors_origins: "app.example.com" is not an origin
+       23 | "app.example.com",
+          | ^^^^^^^^^^^^^^^^^
+      help: scheme and host, and the port where it is not the scheme's own: "https://app.example.com"
+
+    doorward.toml:24:1: route.cors_origins: "HTTPS://App.example.com:443/" is not as browsers write an origin
+       24 | "HTTPS://App.example.com:443/",
+          | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      help: write "https://app.example.com"
+
+    doorward.toml:25:1: route.cors_origins: "ftp://a" is not an origin
+       25 | "ftp://a"]
+          | ^^^^^^^^^
+      help: scheme and host, and the port where it is not the scheme's own: "https://app.example.com"
+
+    5 errors in doorward.toml
+    "#);
+}

@@ -29,6 +29,7 @@ mod forwarding;
 mod hostile;
 mod http2;
 mod identity;
+mod kinds;
 mod lifecycle;
 mod limits;
 mod model;

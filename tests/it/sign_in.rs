@@ -190,7 +190,8 @@ async fn programs_are_told_and_never_redirected() {
     assert_eq!(answer.json()["error"], "login_required");
     assert_eq!(
         answer.json()["login_url"],
-        "/.doorward/login?return_to=%2Fapi%3Fx%3D1"
+        "/.doorward/login?return_to=%2F",
+        "a login does not lead to what a script asked for"
     );
     assert_eq!(answer.header("cache-control"), "no-store");
     assert!(!answer.header("www-authenticate").is_empty());

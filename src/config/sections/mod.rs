@@ -9,6 +9,7 @@ mod log;
 mod provider;
 mod route;
 mod route_access;
+mod route_cors;
 mod route_traffic;
 mod server;
 mod session;

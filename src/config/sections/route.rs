@@ -9,6 +9,7 @@ use super::headers::{self, Side};
 use super::identity::Identity;
 use super::provider::Providers;
 use super::route_access::{access, caching, check_cookie_domain, max_auth_age, session_data};
+use super::route_cors;
 use super::route_traffic as traffic;
 use super::session::Session;
 use super::upstream::Upstreams;
@@ -138,6 +139,7 @@ fn route(
     let idle_timeout = idle_timeout(&section, around.session);
     let max_auth_age = max_auth_age(&section, access.as_ref());
     let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
+    let cors_origins = route_cors::origins(&section);
     let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
     let allow = section
         .strings("allow_paths")
@@ -164,6 +166,7 @@ fn route(
         path,
         methods,
         access: access?,
+        cors_origins,
         caching,
         session_data,
         upstream: upstream?,
