@@ -31,8 +31,6 @@ pub struct Asker {
     opens_a_page: bool,
     /// GET or HEAD.
     only_reads: bool,
-    /// Another protocol is asked for.
-    upgrades: bool,
 }
 
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -45,21 +43,20 @@ impl Asker {
     pub fn of(method: &Method, headers: &HeaderMap) -> Self {
         let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         let only_reads = matches!(*method, Method::GET | Method::HEAD);
+        let opens_a_page = match headers.get(SEC_FETCH_MODE) {
+            Some(mode) => mode == "navigate" && is_for_a_window(headers),
+            None => accepts_html(headers) && !is_scripted(headers, only_reads),
+        };
         Self {
             is_grpc: content_type.is_some_and(is_grpc),
-            opens_a_page: match headers.get(SEC_FETCH_MODE) {
-                Some(mode) => mode == "navigate" && is_for_a_window(headers),
-                None => accepts_html(headers) && !is_scripted(headers, only_reads),
-            },
+            opens_a_page: opens_a_page && !asks_for_another_protocol(headers),
             only_reads,
-            upgrades: headers.contains_key(header::UPGRADE)
-                || headers.contains_key(SEC_WEBSOCKET_KEY),
         }
     }
 
     /// Who is told that a login is needed: only a navigation is sent away to log in.
     pub fn audience(self) -> Audience {
-        match (self.is_grpc, self.opens_a_page && !self.upgrades) {
+        match (self.is_grpc, self.opens_a_page) {
             (true, _) => Audience::Grpc,
             (false, true) if self.only_reads => Audience::Person,
             (false, true) => Audience::Form,
@@ -78,6 +75,10 @@ impl Asker {
 
 fn is_grpc(content_type: &[u8]) -> bool {
     content_type.starts_with(b"application/grpc")
+}
+
+fn asks_for_another_protocol(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE) || headers.contains_key(SEC_WEBSOCKET_KEY)
 }
 
 /// What is embedded (`object`, `embed`) is a navigation by name alone.
@@ -143,7 +144,13 @@ impl Challenge<'_> {
 
     fn login_url(&self, return_to: &str) -> String {
         let prompt = if self.anew { LOGIN_PROMPT } else { "" };
-        format!("{}{prompt}", login_url(return_to))
+        let path = format!("{}{prompt}", login_url(return_to));
+        // A script of another origin would take a path for one of its own.
+        if is_from_elsewhere(self.headers, self.authority) {
+            format!("https://{}{path}", self.authority)
+        } else {
+            path
+        }
     }
 
     /// Where what was asked for is no page, a login leads back to the page that it was asked from.
@@ -172,11 +179,7 @@ impl Challenge<'_> {
     }
 
     fn unauthorized(&self) -> Page {
-        let mut login_url = self.login_url_from_page();
-        if is_from_elsewhere(self.headers, self.authority) {
-            // A script of another origin would take a path for one of its own.
-            login_url = format!("https://{}{login_url}", self.authority);
-        }
+        let login_url = self.login_url_from_page();
         let body = json!({ "error": self.error(), "login_url": login_url, "request_id": self.id.to_string() });
         let mut page = json_page(StatusCode::UNAUTHORIZED, &body);
         demand_session(&mut page);

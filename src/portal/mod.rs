@@ -2,10 +2,12 @@
 
 mod challenge;
 mod form;
+mod login_problem;
 mod origin;
 mod own_sessions;
 mod pages;
 mod return_to;
+mod rounds;
 mod script;
 mod session_list;
 mod sign_in;
@@ -13,8 +15,9 @@ mod sign_out;
 mod who;
 
 pub use challenge::{Asker, Audience, Challenge};
+pub use login_problem::LoginProblem;
 pub use origin::is_same_origin;
-pub use pages::{ErrorView, LoginProblem, LoginView, Pages, SignedInView};
+pub use pages::{ErrorView, GoingRoundView, LoginView, Pages, SignedInView};
 pub use return_to::ReturnTo;
 pub use session_list::{SessionRow, SessionsView};
 

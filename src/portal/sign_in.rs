@@ -7,7 +7,8 @@ use http::HeaderValue;
 use http::header::{SET_COOKIE, USER_AGENT};
 
 use super::challenge::redirect;
-use super::pages::{LoginProblem, LoginView, SignedInView};
+use super::login_problem::LoginProblem;
+use super::pages::{LoginView, SignedInView};
 use super::sign_out::form_token;
 use super::{
     Portal, PortalError, PortalRequest, Provider, ReturnTo, form, is_same_origin, own_sessions,
@@ -52,6 +53,10 @@ impl Portal {
     pub(super) fn show_login(&self, request: &PortalRequest<'_>) -> Page {
         let return_to = Self::return_to(request);
         let is_prompted = request.parameter("prompt").as_deref() == Some("login");
+        let is_asked = request.session.is_none() || is_prompted;
+        if is_asked && let Some(page) = self.stop_going_round(request, &return_to) {
+            return page;
+        }
         if let Some(session) = request.session.filter(|_| !is_prompted)
             && let Some(identity) = session.identity()
         {
@@ -95,12 +100,11 @@ impl Portal {
         let (Some(browser), Some(Ok(pending))) = (browser, pending) else {
             // Too old, another browser's, or the browser keeps no cookies: a fresh form serves all three.
             let return_to = Self::return_to(request);
-            return Ok(self.form(
-                request,
-                return_to.as_str(),
-                &typed,
-                Some(LoginProblem::Expired),
-            ));
+            let problem = match self.browser_cookie.find(request.headers) {
+                Found::None => LoginProblem::NoCookie,
+                Found::One(_) | Found::Several(_) => LoginProblem::Expired,
+            };
+            return Ok(self.form(request, return_to.as_str(), &typed, Some(problem)));
         };
         let password = field("password");
         if user.len() > MAX_USER || password.len() > MAX_PASSWORD {
@@ -178,13 +182,14 @@ impl Portal {
             },
         };
         browser.remember(&self.keyring, &provider, &user);
+        browser.came_in(self.sessions.clock().now());
         self.metrics.login(LoginOutcome::Succeeded);
         // Judged again: what a form brings back was sealed by us, but hosts may have gone since.
         let target = ReturnTo::parse(&pending.return_to, request.serves).unwrap_or_default();
         let mut page = redirect(target.as_str());
         page.headers_mut().append(SET_COOKIE, issued.cookie);
         page.headers_mut()
-            .append(SET_COOKIE, self.browser_cookie(&browser, KNOWN_MAX_AGE));
+            .append(SET_COOKIE, self.known_browser_cookie(&browser));
         Ok(page)
     }
 
@@ -298,7 +303,6 @@ impl Portal {
         let now = self.sessions.clock().now();
         let pending = PendingLogin::begin(provider, return_to.to_owned(), now);
         let mut page = self.pages.login(&LoginView {
-            action: &place("login"),
             state: &pending.seal(&self.keyring, &browser),
             user: typed.user.or(signed_in_as),
             problem,
@@ -315,11 +319,16 @@ impl Portal {
         page
     }
 
-    fn browser(&self, request: &PortalRequest<'_>) -> Option<Browser> {
+    pub(super) fn browser(&self, request: &PortalRequest<'_>) -> Option<Browser> {
         match self.browser_cookie.find(request.headers) {
             Found::One(value) => Browser::parse(&self.keyring, value),
             Found::None | Found::Several(_) => None,
         }
+    }
+
+    /// The cookie of a browser in which somebody has logged in.
+    pub(super) fn known_browser_cookie(&self, browser: &Browser) -> HeaderValue {
+        self.browser_cookie(browser, KNOWN_MAX_AGE)
     }
 
     fn browser_cookie(&self, browser: &Browser, max_age: Duration) -> HeaderValue {
