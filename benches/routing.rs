@@ -23,7 +23,7 @@ fn route(host: &str, path: &str) -> Route {
         access: Access::User,
         cors_origins: Vec::new(),
         session_data: None,
-        upstream: 0,
+        upstream: Some(0),
         allow: BTreeSet::new(),
         idle_timeout: None,
         max_auth_age: None,

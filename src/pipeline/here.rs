@@ -70,7 +70,7 @@ impl Visit {
             place,
             query: asked.uri.query(),
             headers: &before,
-            authority: std::str::from_utf8(&asked.host.authority).unwrap_or_default(),
+            authority: asked.host.authority(),
             host: &asked.host.host,
             client: asked.client,
             session: notes.session.as_ref(),
@@ -97,11 +97,12 @@ impl Visit {
         Challenge {
             asker: kind.asker,
             target,
-            authority: std::str::from_utf8(&host.authority).unwrap_or_default(),
+            authority: host.authority(),
             headers,
             serves: &|named: &str, port| shared.serves(named, port, host),
             pages: &shared.portal.pages,
             anew: notes.anew,
+            is_asked_elsewhere: false,
             id: notes.id.unwrap_or_else(|| shared.ids.next()),
         }
         .respond()
@@ -150,7 +151,7 @@ impl Visit {
         }
         if refusal.status().is_server_error() {
             let upstreams = &self.pipeline.upstreams;
-            let app = route.and_then(|route| upstreams.target(route.upstream));
+            let app = route.and_then(|route| upstreams.target(route.upstream?));
             let app = app.map(|target| target.url.as_str());
             let route = route.map(|route| route.id.as_str());
             tracing::warn!(request = %id, route, app, error = %refusal, "a request got no answer");

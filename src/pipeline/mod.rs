@@ -8,6 +8,7 @@ mod data;
 mod exchange;
 mod find;
 mod forward;
+mod forward_auth;
 mod gate;
 mod here;
 pub mod hop;

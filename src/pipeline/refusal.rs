@@ -36,8 +36,13 @@ pub enum Refusal {
     Path(#[from] PathError),
     #[error(transparent)]
     Portal(#[from] PortalError),
+    /// Another proxy asks for its client, in a way that is not to be understood in just one.
+    #[error("a question of another proxy with {0}")]
+    Question(&'static str),
     #[error("the session store gives no answer: {0}")]
     Store(String),
+    #[error("somebody asks as a proxy would, whom trusted_proxies does not name")]
+    UntrustedPeer,
     #[error("more header fields than are taken")]
     TooManyFields,
     #[error(transparent)]
@@ -147,7 +152,14 @@ impl Refusal {
                 message: "Scripts of the site that asks have no access to this address.",
                 hint: None,
             },
-            Self::Odd(_) | Self::Path(_) => {
+            Self::UntrustedPeer => Text {
+                status: StatusCode::FORBIDDEN,
+                code: "untrusted_peer",
+                title: "That is not for you to ask",
+                message: "This address answers other proxies of this site.",
+                hint: None,
+            },
+            Self::Odd(_) | Self::Path(_) | Self::Question(_) => {
                 bad_request("The address cannot be read in just one way.")
             }
             Self::Portal(error) => portal_text(error),

@@ -16,6 +16,7 @@ use super::body::Body;
 use super::cors;
 use super::exchange::Onward;
 use super::find::find_route;
+use super::forward_auth::Convention;
 use super::gate::{Decision, decide};
 use super::here::{Asked, is_reserved, options};
 use super::hop::strip_hop_by_hop;
@@ -36,7 +37,7 @@ pub struct Visit {
     pub(super) pipeline: Pipeline,
     pub(super) peer: Peer,
     /// Whether the peer's own statements about the client are believed.
-    is_trusted: bool,
+    pub(super) is_trusted: bool,
     /// The peer's address, ready to be sent on.
     x_forwarded_for: HeaderValue,
     pub(super) memo: Mutex<Memo>,
@@ -56,6 +57,8 @@ pub(super) struct Notes {
     pub(super) clear_cookie: bool,
     /// The cookie of a visitor's session that has just begun.
     pub(super) begun: Option<HeaderValue>,
+    /// Another proxy asks for its own client.
+    pub(super) asked_by: Option<Convention>,
     /// The other origin whose scripts may read the answer.
     pub(super) reader: Option<HeaderValue>,
 }
@@ -139,6 +142,9 @@ impl Visit {
             Err(Refusal::Admit(AdmitError::OptionsStar)) => return Ok(options()),
             admitted => admitted?,
         };
+        if let Some(convention) = Convention::of(uri.path()) {
+            return Box::pin(self.judge_for(convention, (parts, &host), notes)).await;
+        }
         let path = normalise(uri.path())?;
         let client = self.client(&parts.headers);
         notes.client = Some(client.ip);
@@ -179,7 +185,8 @@ impl Visit {
             }
             Decision::Denied => return Err(self.deny(route, notes, client.ip)),
         };
-        self.demand_own_socket(&parts.headers, kind, &host, (route, client.ip))?;
+        let from = (&parts.headers, host.authority());
+        self.demand_own_socket(from, kind.upgrade, (route, client.ip))?;
         let onward = Onward {
             route,
             path: &path,
@@ -202,6 +209,9 @@ impl Visit {
     fn complete(&self, response: &mut Response<Body>, notes: &Notes) {
         let shared = &*self.pipeline.shared;
         self.keep_cookies(response, notes);
+        if let Some(convention) = notes.asked_by {
+            convention.fit(response.status_mut());
+        }
         cors::allow(response.headers_mut(), notes);
         if let Some(hsts) = &shared.hsts {
             let headers = response.headers_mut();
@@ -277,7 +287,7 @@ impl Visit {
     }
 
     /// Takes out everything that only we may say (R13), and what was for us alone.
-    fn strip(&self, headers: &mut HeaderMap, client: IpAddr) -> Result<(), Refusal> {
+    pub(super) fn strip(&self, headers: &mut HeaderMap, client: IpAddr) -> Result<(), Refusal> {
         const LOOP: usize = 5;
         let shared = &*self.pipeline.shared;
         strip_hop_by_hop(headers);
@@ -303,15 +313,13 @@ impl Visit {
 
     /// A WebSocket carries cookies from any page that opens it, and no later check: only our own pages may, where a
     /// session counts.
-    fn demand_own_socket(
+    pub(super) fn demand_own_socket(
         &self,
-        headers: &HeaderMap,
-        kind: Kind,
-        host: &HostMemo,
+        (headers, authority): (&HeaderMap, &str),
+        opens_socket: bool,
         (route, address): (&Route, IpAddr),
     ) -> Result<(), Refusal> {
-        let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
-        let is_open = !kind.upgrade || route.access == Access::Public;
+        let is_open = !opens_socket || route.access == Access::Public;
         if is_open || is_same_origin(headers, authority) {
             return Ok(());
         }
@@ -329,10 +337,9 @@ impl Visit {
         host: &HostMemo,
     ) -> (HeaderValue, HeaderValue) {
         if self.is_trusted {
-            let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
             (
                 client.x_forwarded_for(),
-                client.forwarded(authority, "https"),
+                client.forwarded(host.authority(), "https"),
             )
         } else {
             (self.x_forwarded_for.clone(), host.forwarded.clone())

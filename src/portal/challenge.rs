@@ -120,6 +120,8 @@ pub struct Challenge<'a> {
     pub pages: &'a Pages,
     /// There is a session, but not one that is good enough here: logging in is to be offered all the same.
     pub anew: bool,
+    /// Another proxy passes the answer on.
+    pub is_asked_elsewhere: bool,
     pub id: RequestId,
 }
 
@@ -145,8 +147,8 @@ impl Challenge<'_> {
     fn login_url(&self, return_to: &str) -> String {
         let prompt = if self.anew { LOGIN_PROMPT } else { "" };
         let path = format!("{}{prompt}", login_url(return_to));
-        // A script of another origin would take a path for one of its own.
-        if is_from_elsewhere(self.headers, self.authority) {
+        // To others a path would be one of their own: to a script of another origin, and to a proxy that asks.
+        if self.is_asked_elsewhere || is_from_elsewhere(self.headers, self.authority) {
             format!("https://{}{path}", self.authority)
         } else {
             path
@@ -324,6 +326,7 @@ mod tests {
             serves: &|host, port| host == "b.example" && port == Some(8443),
             pages: &Pages::new(),
             anew,
+            is_asked_elsewhere: false,
             id: crate::wire::RequestIds::default().next(),
         };
         challenge.respond()

@@ -26,8 +26,8 @@ pub struct Route {
     pub caching: Caching,
     /// The namespace of what the app keeps in sessions; `None`: it keeps nothing.
     pub session_data: Option<String>,
-    /// Index into the upstreams of the same configuration.
-    pub upstream: usize,
+    /// Index into the upstreams of the same configuration; `None`: other proxies send requests on, and ask here.
+    pub upstream: Option<usize>,
     /// What the normaliser would refuse elsewhere and this route's app is known to read as written.
     pub allow: BTreeSet<Oddity>,
     /// Narrower than the session's own; never wider.

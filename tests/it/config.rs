@@ -83,7 +83,7 @@ fn the_minimal_file_loads_with_every_default() {
     assert_eq!(settings.routes[0].access, Access::User);
     assert_eq!(settings.routes[0].path, "/");
     assert_eq!(
-        settings.upstreams[settings.routes[0].upstream].url,
+        settings.upstreams[settings.routes[0].upstream.unwrap()].url,
         "http://127.0.0.1:3000"
     );
     assert!(matches!(&settings.tls.source, CertificateSource::Files(files) if files.len() == 1));
@@ -235,10 +235,10 @@ fn every_key_of_a_route_is_understood() {
     assert_eq!(route.request_headers.set.len(), 1);
     assert_eq!(route.response_headers.remove.len(), 2);
     assert_eq!(
-        settings.upstreams[route.upstream].authority,
+        settings.upstreams[route.upstream.unwrap()].authority,
         "app.internal:8443"
     );
-    assert!(settings.upstreams[route.upstream].tls.is_some());
+    assert!(settings.upstreams[route.upstream.unwrap()].tls.is_some());
 }
 
 /// Active or commented, with the section they stand in; keys within tables too.
@@ -1580,5 +1580,22 @@ fn origins_are_written_as_browsers_write_them() {
       help: scheme and host, and the port where it is not the scheme's own: "https://app.example.com"
 
     5 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn a_route_that_other_proxies_ask_about_needs_one_that_is_trusted() {
+    let route = "[[route]]\nhost = \"h\"\naccess = \"user\"\nupstream = \"none\"";
+    let trusting =
+        route_with(route).replace("[server]", "[server]\ntrusted_proxies = [\"127.0.0.1\"]");
+    let settings = Place::new().load(&trusting).unwrap();
+    assert_eq!(settings.routes.last().unwrap().upstream, None);
+    assert_snapshot!(complaints(&route_with(route)), @r#"
+    doorward.toml:1:1: server.trusted_proxies: the route on line 16 is for other proxies to ask about, and none of them is trusted
+        1 | [server]
+          | ^
+      help: name their addresses: `trusted_proxies = ["127.0.0.1"]`
+
+    1 error in doorward.toml
     "#);
 }

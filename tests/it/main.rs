@@ -25,6 +25,7 @@ mod documents;
 mod ends;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod faults;
+mod forward_auth;
 mod forwarding;
 mod hostile;
 mod http2;

@@ -86,7 +86,11 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
     let identity = identity::read(root.section("identity"));
     let providers = provider::read(root.sections("provider"));
     let routing = route::read(root.sections("route"), &session, &identity);
-    route::judge_together(&root, &routing, &providers);
+    route::judge_together(
+        &root,
+        &routing,
+        (&providers, server.trusted_proxies.is_empty()),
+    );
     let log = log::read(root.section("log"));
     root.finish();
 

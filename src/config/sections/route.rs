@@ -32,6 +32,9 @@ pub(super) struct Placed {
     access: Range<usize>,
 }
 
+/// In place of an app: another proxy sends requests on, and asks here (forward-auth).
+const ASKED_ABOUT: &str = "none";
+
 /// What a route is measured against.
 struct Around<'s, 'a> {
     session: &'s Session<'a>,
@@ -58,7 +61,11 @@ pub(super) fn read(
 }
 
 /// What no route shows alone: two that nothing tells apart, users without a way to log in, nothing served at all.
-pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &Providers) {
+pub(super) fn judge_together(
+    root: &Section<'_>,
+    routing: &Routing,
+    (providers, trusts_nobody): (&Providers, bool),
+) {
     if !routing.any {
         let help = "add one: `[[route]]` with `host`, `access` and `upstream`";
         root.missing("route", "no route is given, so nothing would be served")
@@ -71,6 +78,16 @@ pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &
         if let Some(first) = earlier.find(|first| overlap(&first.route, &later.route)) {
             refuse_twin(report, first, later);
         }
+    }
+    let is_asked_about = |placed: &&Placed| placed.route.upstream.is_none();
+    if let (Some(placed), true) = (routing.routes.iter().find(is_asked_about), trusts_nobody) {
+        let line = report.line(&placed.header);
+        let message = format!(
+            "the route on line {line} is for other proxies to ask about, and none of them is trusted"
+        );
+        root.missing("server.trusted_proxies", &message)
+            .help("name their addresses: `trusted_proxies = [\"127.0.0.1\"]`")
+            .push();
     }
     let guarded = routing
         .routes
@@ -125,8 +142,8 @@ fn route(
         check_cookie_domain(host, (pattern, access), around.session);
     }
     let upstream = section.required("upstream", "upstream = \"http://127.0.0.1:3000\"");
-    let upstream = upstream.and_then(|value| upstreams.add(&value));
-    let target = upstream.and_then(|index| upstreams.target(index));
+    let upstream = upstream.and_then(|value| behind(&value, upstreams));
+    let target = upstream.flatten().and_then(|index| upstreams.target(index));
     let strip_prefix = traffic::strip_prefix(&section, path.as_deref().unwrap_or("/"));
     let add_prefix = section
         .value("add_prefix")
@@ -188,6 +205,18 @@ fn route(
         header,
         access,
     })
+}
+
+/// The app behind a route; `Some(None)`: there is none.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is about errors, as elsewhere here"
+)]
+fn behind(value: &Value<'_>, upstreams: &mut Upstreams) -> Option<Option<usize>> {
+    match value.as_text() {
+        Some(ASKED_ABOUT) => Some(None),
+        _ => upstreams.add(value).map(Some),
+    }
 }
 
 fn id(host: &HostPattern, path: &str, methods: &[Method]) -> String {
