@@ -524,6 +524,12 @@ const CASES: &[Case] = &[
         |w| w.route("path = \"/admin\"\naccess = { groups = [\"staff\"] }\nmax_auth_age = \"10m\""),
     ),
     (
+        "cors-plain-origin",
+        Medium,
+        |w| w.route("path = \"/a\"\naccess = \"user\"\ncors_origins = \"http://app.internal\""),
+        |w| w.route("path = \"/a\"\naccess = \"user\"\ncors_origins = \"https://app.internal\""),
+    ),
+    (
         "odd-paths",
         Low,
         |w| w.route("path = \"/a\"\naccess = \"user\"\nallow_paths = [\"encoded-slash\"]"),

@@ -13,7 +13,7 @@ use crate::secret::{Keyring, Purpose, random};
 
 /// Users that a browser is remembered to have logged in.
 const MAX_KNOWN: usize = 5;
-/// A cookie of five users has 119 characters.
+/// A cookie of five users has 128 characters.
 const MAX_BROWSER_TEXT: usize = 256;
 /// Bytes of the page to return to.
 const MAX_RETURN_TO: usize = 4096;
@@ -26,15 +26,47 @@ pub struct Browser {
     id: [u8; 16],
     /// Oldest first. Keyed tags: they name nobody, and mean nothing in another browser.
     known: Vec<[u8; 8]>,
+    /// Logins that have succeeded in a row, each within a minute of the one before.
+    rounds: u8,
+    last_login: Timestamp,
 }
 
+/// How soon a login after another looks as if that had led nowhere.
+const ROUND: Duration = Duration::from_mins(1);
+
 impl Browser {
+    /// Logins that follow each other so fast only where each leads to the next.
+    pub const MAX_ROUNDS: u8 = 3;
+
     /// A browser that was never seen before.
     pub fn new() -> Self {
         Self {
             id: random(),
             known: Vec::new(),
+            rounds: 0,
+            last_login: Timestamp::from_millis(0),
         }
+    }
+
+    /// A login has succeeded.
+    pub fn came_in(&mut self, now: Timestamp) {
+        let is_soon = now.since(self.last_login) < ROUND;
+        self.rounds = if is_soon {
+            self.rounds.saturating_add(1)
+        } else {
+            1
+        };
+        self.last_login = now;
+    }
+
+    /// Somebody has logged out, so the next login follows from that.
+    pub fn went_out(&mut self) {
+        self.rounds = 0;
+    }
+
+    /// Whether logins lead to nothing but further logins.
+    pub fn goes_round(&self, now: Timestamp) -> bool {
+        self.rounds >= Self::MAX_ROUNDS && now.since(self.last_login) < ROUND
     }
 
     /// Reads the cookie's value; `None` where it is not one that we gave.
@@ -251,6 +283,7 @@ mod tests {
         let six = Browser {
             id: [0; 16],
             known: vec![[0; 8]; 6],
+            ..Browser::new()
         };
         for value in [
             b"".as_slice(),
@@ -289,7 +322,36 @@ mod tests {
             "another provider's user"
         );
         assert!(!browser.knows(&ring, "loc", "ala"), "no other split either");
-        assert!(browser.encode(&ring).len() <= 119);
+        browser.came_in(STARTED);
+        assert!(browser.encode(&ring).len() <= 128);
+    }
+
+    #[test]
+    fn three_logins_within_a_minute_of_each_other_go_round() {
+        let ring = ring(&[1]);
+        let at = |secs| STARTED.after(Duration::from_secs(secs));
+        let mut browser = Browser::new();
+        for (secs, expected) in [
+            (0, false),
+            (59, false),
+            (118, true),
+            (119, true),
+            (179, false),
+        ] {
+            browser.came_in(at(secs));
+            let browser = Browser::parse(&ring, browser.encode(&ring).as_bytes()).unwrap();
+            assert_eq!(browser.goes_round(at(secs)), expected, "{secs}");
+            assert!(!browser.goes_round(at(secs + 60)), "{secs}, a minute later");
+        }
+        let mut browser = Browser::new();
+        for secs in 0..5 {
+            browser.came_in(at(secs));
+            browser.went_out();
+        }
+        assert!(
+            !browser.goes_round(at(5)),
+            "who logs out comes back on purpose"
+        );
     }
 
     #[test]
@@ -299,7 +361,7 @@ mod tests {
         browser.remember(&ring, "local", "alice");
         let thief = Browser {
             id: [9; 16],
-            known: browser.known,
+            ..browser
         };
         assert!(!thief.knows(&ring, "local", "alice"));
     }

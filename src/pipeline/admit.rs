@@ -107,7 +107,7 @@ enum Protocol {
     Http2,
 }
 
-fn check_method(method: &Method) -> Result<(), AdmitError> {
+pub(super) fn check_method(method: &Method) -> Result<(), AdmitError> {
     match method.as_str() {
         "GET" | "POST" | "HEAD" => Ok(()),
         "CONNECT" | "TRACE" | "TRACK" => Err(AdmitError::Method("CONNECT, TRACE and TRACK")),

@@ -41,18 +41,17 @@ impl Visit {
         notes: &mut Notes,
     ) -> Result<Response<Body>, Refusal> {
         let Onward { route, passed, .. } = *onward;
-        let target = self
-            .pipeline
-            .upstreams
-            .target(route.upstream)
-            .ok_or(Refusal::NotFound)?;
+        // A route that other proxies ask about has nothing behind it here.
+        let app = route.upstream.ok_or(Refusal::NotFound)?;
+        let target = self.pipeline.upstreams.target(app);
+        let target = target.ok_or(Refusal::NotFound)?;
         let keeper = Keeper::of(parts, onward, notes);
         self.state(parts, onward);
         let mut response = if onward.kind.upgrade {
             let request = Request::from_parts(leave(parts), body);
-            Box::pin(self.upgrade(request, route, passed)).await?
+            Box::pin(self.upgrade((request, app), route, passed)).await?
         } else {
-            self.send((parts, body), route, passed).await?
+            self.send((parts, body, app), route, passed).await?
         };
         if let Some(keeper) = keeper {
             notes.begun = Box::pin(self.keep(response.headers_mut(), keeper)).await?;
@@ -93,7 +92,7 @@ impl Visit {
 
     async fn send(
         &self,
-        (parts, incoming): (&mut Parts, ClientBody),
+        (parts, incoming, app): (&mut Parts, ClientBody, usize),
         route: &Route,
         passed: &Passed,
     ) -> Result<Response<Body>, Refusal> {
@@ -101,7 +100,7 @@ impl Visit {
         let body = self.outgoing(parts, incoming, route)?;
         let response = upstreams
             .send(
-                route.upstream,
+                app,
                 Request::from_parts(leave(parts), body),
                 (patience(route), passed),
             )
@@ -136,7 +135,7 @@ impl Visit {
     /// Sends a request that asks for a WebSocket. Where the app agrees, bytes go both ways until the session ends.
     async fn upgrade(
         &self,
-        mut request: Request<ClientBody>,
+        (mut request, app): (Request<ClientBody>, usize),
         route: &Route,
         passed: &Passed,
     ) -> Result<Response<Body>, Refusal> {
@@ -146,7 +145,7 @@ impl Visit {
         let mut response = self
             .pipeline
             .upstreams
-            .send_upgrade(route.upstream, request, (patience, passed))
+            .send_upgrade(app, request, (patience, passed))
             .await?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !forward::is_websocket(response.headers()) {

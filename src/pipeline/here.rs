@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header;
+use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
 
 use super::Refusal;
+use super::Shared;
 use super::body::Body;
 use super::memo::HostMemo;
 use super::path::NormalPath;
@@ -63,14 +64,13 @@ impl Visit {
         if !Portal::is_for_all(place) {
             notes.session = self.session(&mut parts.headers, terms, notes).await?;
         }
-        // Other hosts of ours are reached at the port that this one was.
-        let serves = |host: &str, port| shared.routes.serves(host) && port == asked.host.port;
+        let serves = |host: &str, port| shared.serves(host, port, asked.host);
         let portal_request = PortalRequest {
             method: &parts.method,
             place,
             query: asked.uri.query(),
             headers: &before,
-            authority: std::str::from_utf8(&asked.host.authority).unwrap_or_default(),
+            authority: asked.host.authority(),
             host: &asked.host.host,
             client: asked.client,
             session: notes.session.as_ref(),
@@ -84,21 +84,30 @@ impl Visit {
         Ok(page.map(Body::own))
     }
 
-    pub(super) fn challenge(&self, kind: Kind, uri: &Uri, notes: &Notes) -> Response<Body> {
+    pub(super) fn challenge(
+        &self,
+        (kind, uri): (Kind, &Uri),
+        (headers, host): (&HeaderMap, &HostMemo),
+        notes: &Notes,
+    ) -> Response<Body> {
+        let shared = &*self.pipeline.shared;
         let target = uri
             .path_and_query()
             .map_or("/", http::uri::PathAndQuery::as_str);
-        let id = notes.id;
-        let id = id.unwrap_or_else(|| self.pipeline.shared.ids.next());
         Challenge {
-            audience: kind.asker.audience(),
+            asker: kind.asker,
             target,
+            authority: host.authority(),
+            headers,
+            serves: &|named: &str, port| shared.serves(named, port, host),
+            pages: &shared.portal.pages,
             anew: notes.anew,
             provider: notes
                 .route
                 .as_ref()
                 .and_then(|route| route.provider.as_deref()),
-            id,
+            is_asked_elsewhere: false,
+            id: notes.id.unwrap_or_else(|| shared.ids.next()),
         }
         .respond()
         .map(Body::own)
@@ -148,7 +157,7 @@ impl Visit {
             tracing::warn!(request = %id, error = %refusal, "a login failed");
         } else if refusal.status().is_server_error() {
             let upstreams = &self.pipeline.upstreams;
-            let app = route.and_then(|route| upstreams.target(route.upstream));
+            let app = route.and_then(|route| upstreams.target(route.upstream?));
             let app = app.map(|target| target.url.as_str());
             let route = route.map(|route| route.id.as_str());
             tracing::warn!(request = %id, route, app, error = %refusal, "a request got no answer");
@@ -157,6 +166,13 @@ impl Visit {
         }
         let page = refusal.respond(asker.audience_of_errors(), id, &shared.portal.pages);
         page.map(Body::own)
+    }
+}
+
+impl Shared {
+    /// Whether a route serves this host, at this port: other hosts of ours are reached at the port that one was.
+    fn serves(&self, host: &str, port: Option<u16>, reached: &HostMemo) -> bool {
+        self.routes.serves(host) && port == reached.port
     }
 }
 

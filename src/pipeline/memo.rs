@@ -31,6 +31,13 @@ pub(super) struct HostMemo {
     pub(super) forwarded: HeaderValue,
 }
 
+impl HostMemo {
+    /// Of an authority that was admitted, so it is text.
+    pub(super) fn authority(&self) -> &str {
+        std::str::from_utf8(&self.authority).unwrap_or_default()
+    }
+}
+
 /// Cookies that held a good session, and what is left of them for the app.
 #[derive(Debug)]
 pub(super) struct SessionMemo {

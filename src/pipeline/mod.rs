@@ -3,9 +3,12 @@
 pub mod admit;
 mod body;
 mod caching;
+mod cors;
 mod data;
 mod exchange;
+mod find;
 mod forward;
+mod forward_auth;
 mod gate;
 mod here;
 pub mod hop;

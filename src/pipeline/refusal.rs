@@ -30,12 +30,19 @@ pub enum Refusal {
     NotFound,
     #[error("the path holds {0}, which the route does not allow")]
     Odd(Oddity),
+    #[error("the route does not name the origin of the script")]
+    Origin,
     #[error("the path cannot be read in one way: {0}")]
     Path(#[from] PathError),
     #[error(transparent)]
     Portal(#[from] PortalError),
+    /// Another proxy asks for its client, in a way that is not to be understood in just one.
+    #[error("a question of another proxy with {0}")]
+    Question(&'static str),
     #[error("the session store gives no answer: {0}")]
     Store(String),
+    #[error("somebody asks as a proxy would, whom trusted_proxies does not name")]
+    UntrustedPeer,
     #[error("more header fields than are taken")]
     TooManyFields,
     #[error(transparent)]
@@ -70,7 +77,7 @@ impl Refusal {
         let text = self.text();
         let id = id.to_string();
         let mut page = match audience {
-            Audience::Person => pages.error(&ErrorView {
+            Audience::Person | Audience::Form => pages.error(&ErrorView {
                 status: text.status,
                 title: text.title,
                 message: text.message,
@@ -159,7 +166,21 @@ impl Refusal {
                 message: "There is no page at this address.",
                 hint: Some("Check the address for a typing error."),
             },
-            Self::Odd(_) | Self::Path(_) => {
+            Self::Origin => Text {
+                status: StatusCode::FORBIDDEN,
+                code: "origin_not_allowed",
+                title: "Scripts of that site may not do this",
+                message: "Scripts of the site that asks have no access to this address.",
+                hint: None,
+            },
+            Self::UntrustedPeer => Text {
+                status: StatusCode::FORBIDDEN,
+                code: "untrusted_peer",
+                title: "That is not for you to ask",
+                message: "This address answers other proxies of this site.",
+                hint: None,
+            },
+            Self::Odd(_) | Self::Path(_) | Self::Question(_) => {
                 bad_request("The address cannot be read in just one way.")
             }
             Self::Portal(error) => portal_text(error),

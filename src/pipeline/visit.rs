@@ -13,16 +13,19 @@ use parking_lot::Mutex;
 
 use super::admit::{AdmitError, Admitted, admit, has_too_many_fields};
 use super::body::Body;
+use super::cors;
 use super::exchange::Onward;
+use super::find::find_route;
+use super::forward_auth::Convention;
 use super::gate::{Decision, decide};
 use super::here::{Asked, is_reserved, options};
 use super::hop::strip_hop_by_hop;
 use super::memo::{HostMemo, Memo};
-use super::path::{NormalPath, normalise, plain_view};
+use super::path::normalise;
 use super::{Pipeline, Refusal};
 use crate::edge::{ClientAddr, Handle, Peer};
 use crate::portal::{Asker, PortalError, is_same_origin};
-use crate::routing::{Access, HostRoutes, NoRoute, Route};
+use crate::routing::{Access, Route};
 use crate::session::LiveSession;
 use crate::telemetry::AuditEvent;
 use crate::upstream::UpstreamError;
@@ -34,7 +37,7 @@ pub struct Visit {
     pub(super) pipeline: Pipeline,
     pub(super) peer: Peer,
     /// Whether the peer's own statements about the client are believed.
-    is_trusted: bool,
+    pub(super) is_trusted: bool,
     /// The peer's address, ready to be sent on.
     x_forwarded_for: HeaderValue,
     pub(super) memo: Mutex<Memo>,
@@ -54,6 +57,10 @@ pub(super) struct Notes {
     pub(super) clear_cookie: bool,
     /// The cookie of a visitor's session that has just begun.
     pub(super) begun: Option<HeaderValue>,
+    /// Another proxy asks for its own client.
+    pub(super) asked_by: Option<Convention>,
+    /// The other origin whose scripts may read the answer.
+    pub(super) reader: Option<HeaderValue>,
 }
 
 /// What a request is, in few words, kept for when it has been sent on.
@@ -135,6 +142,9 @@ impl Visit {
             Err(Refusal::Admit(AdmitError::OptionsStar)) => return Ok(options()),
             admitted => admitted?,
         };
+        if let Some(convention) = Convention::of(uri.path()) {
+            return Box::pin(self.judge_for(convention, (parts, &host), notes)).await;
+        }
         let path = normalise(uri.path())?;
         let client = self.client(&parts.headers);
         notes.client = Some(client.ip);
@@ -156,8 +166,14 @@ impl Visit {
             return Box::pin(self.portal((parts, body), &question, notes)).await;
         }
         let routes = shared.routes.host(&host.host).ok_or(Refusal::NotFound)?;
+        if cors::is_preflight(parts)
+            && let Some(answer) = cors::preflight(parts, (routes, &path), notes)?
+        {
+            return Ok(answer);
+        }
         let route = find_route(routes, &parts.method, &path)?;
         notes.route = Some(route.clone());
+        notes.reader = cors::reader(route, &parts.headers);
         notes.session = self
             .session(&mut parts.headers, route.into(), notes)
             .await?;
@@ -165,11 +181,12 @@ impl Visit {
             Decision::Pass(passed) => passed,
             Decision::NeedsLogin { anew } => {
                 notes.anew |= anew;
-                return Ok(self.challenge(kind, &uri, notes));
+                return Ok(self.challenge((kind, &uri), (&parts.headers, &host), notes));
             }
             Decision::Denied => return Err(self.deny(route, notes, client.ip)),
         };
-        self.demand_own_socket(&parts.headers, kind, &host, (route, client.ip))?;
+        let from = (&parts.headers, host.authority());
+        self.demand_own_socket(from, kind.upgrade, (route, client.ip))?;
         let onward = Onward {
             route,
             path: &path,
@@ -182,7 +199,7 @@ impl Visit {
             // The session ended meanwhile, so the answer is what the next request would get.
             Err(Refusal::Upstream(UpstreamError::Over)) => {
                 (notes.session, notes.clear_cookie) = (None, true);
-                Ok(self.challenge(kind, &uri, notes))
+                Ok(self.challenge((kind, &uri), (&parts.headers, &host), notes))
             }
             answered => answered,
         }
@@ -192,6 +209,10 @@ impl Visit {
     fn complete(&self, response: &mut Response<Body>, notes: &Notes) {
         let shared = &*self.pipeline.shared;
         self.keep_cookies(response, notes);
+        if let Some(convention) = notes.asked_by {
+            convention.fit(response.status_mut());
+        }
+        cors::allow(response.headers_mut(), notes);
         if let Some(hsts) = &shared.hsts {
             let headers = response.headers_mut();
             headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
@@ -266,7 +287,7 @@ impl Visit {
     }
 
     /// Takes out everything that only we may say (R13), and what was for us alone.
-    fn strip(&self, headers: &mut HeaderMap, client: IpAddr) -> Result<(), Refusal> {
+    pub(super) fn strip(&self, headers: &mut HeaderMap, client: IpAddr) -> Result<(), Refusal> {
         const LOOP: usize = 5;
         let shared = &*self.pipeline.shared;
         strip_hop_by_hop(headers);
@@ -292,15 +313,13 @@ impl Visit {
 
     /// A WebSocket carries cookies from any page that opens it, and no later check: only our own pages may, where a
     /// session counts.
-    fn demand_own_socket(
+    pub(super) fn demand_own_socket(
         &self,
-        headers: &HeaderMap,
-        kind: Kind,
-        host: &HostMemo,
+        (headers, authority): (&HeaderMap, &str),
+        opens_socket: bool,
         (route, address): (&Route, IpAddr),
     ) -> Result<(), Refusal> {
-        let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
-        let is_open = !kind.upgrade || route.access == Access::Public;
+        let is_open = !opens_socket || route.access == Access::Public;
         if is_open || is_same_origin(headers, authority) {
             return Ok(());
         }
@@ -318,10 +337,9 @@ impl Visit {
         host: &HostMemo,
     ) -> (HeaderValue, HeaderValue) {
         if self.is_trusted {
-            let authority = std::str::from_utf8(&host.authority).unwrap_or_default();
             (
                 client.x_forwarded_for(),
-                client.forwarded(authority, "https"),
+                client.forwarded(host.authority(), "https"),
             )
         } else {
             (self.x_forwarded_for.clone(), host.forwarded.clone())
@@ -341,35 +359,4 @@ fn authority(parts: &Parts) -> &str {
         Some(authority) => authority.as_str(),
         None => host().unwrap_or_default(),
     }
-}
-
-/// The route that the path leads to, if the path holds nothing that the route does not allow. Where it allows something,
-/// the careless reading of the path must lead to the same route.
-fn find_route<'r>(
-    routes: &'r HostRoutes,
-    method: &Method,
-    path: &NormalPath<'_>,
-) -> Result<&'r Arc<Route>, Refusal> {
-    let find = |path: &str| {
-        routes
-            .find(method, path)
-            .map_err(|no_route| match no_route {
-                NoRoute::Method => Refusal::Method {
-                    allow: routes.methods(path),
-                },
-                NoRoute::NotFound => Refusal::NotFound,
-            })
-    };
-    let route = find(path.as_str())?;
-    let mut oddities = path.oddities().iter();
-    if let Some(odd) = oddities.find(|odd| !route.allow.contains(odd)) {
-        return Err(Refusal::Odd(odd));
-    }
-    if let Some(odd) = path.oddities().iter().next() {
-        let plain = plain_view(path.as_str());
-        if is_reserved(&plain) || !find(&plain).is_ok_and(|other| Arc::ptr_eq(other, route)) {
-            return Err(Refusal::Odd(odd));
-        }
-    }
-    Ok(route)
 }

@@ -214,7 +214,15 @@ impl Portal {
                 ended.map_err(|error| PortalError::Store(error.to_string()))?;
                 Err(stranded(Cause::Overtaken))
             }
-            Ok(issued) => Ok(Self::welcome(request, &pending.return_to, issued)),
+            Ok(issued) => {
+                let mut page = Self::welcome(request, &pending.return_to, issued);
+                if let Some(mut browser) = self.browser(request) {
+                    browser.came_in(self.sessions.clock().now());
+                    let cookie = self.known_browser_cookie(&browser);
+                    page.headers_mut().append(SET_COOKIE, cookie);
+                }
+                Ok(page)
+            }
             Err(LoginError::Full { max }) => Err(stranded(Cause::Full { max })),
             Err(LoginError::Overtaken) => Err(stranded(Cause::Overtaken)),
             Err(LoginError::Store(error)) => Err(PortalError::Store(error.to_string())),

@@ -5,7 +5,8 @@ use minijinja::value::Serde;
 use minijinja::{Value, context};
 use serde::Serialize;
 
-use super::pages::{LoginProblem, Pages, Sheet};
+use super::login_problem::LoginProblem;
+use super::pages::{Pages, Sheet};
 use crate::wire::Page;
 
 /// What [`Pages::chooser`] shows.

@@ -2,7 +2,9 @@
 //! fetch metadata. A client that says neither is no browser and carries no cookie against its user's will.
 
 use http::HeaderMap;
-use http::header::{HeaderValue, ORIGIN};
+use http::header::{HeaderValue, ORIGIN, REFERER};
+
+use super::ReturnTo;
 
 /// `authority` is the request's own host and port. Every statement that is made must be the right one.
 pub fn is_same_origin(headers: &HeaderMap, authority: &str) -> bool {
@@ -12,6 +14,31 @@ pub fn is_same_origin(headers: &HeaderMap, authority: &str) -> bool {
     let site = headers.get("sec-fetch-site");
     let is_right_site = site.is_none_or(|site| site == "same-origin" || site == "none");
     is_right_site && origins.all(is_ours)
+}
+
+/// Whether a script of another origin asks.
+pub(super) fn is_from_elsewhere(headers: &HeaderMap, authority: &str) -> bool {
+    let origin = headers.get(ORIGIN);
+    origin.is_some_and(|origin| !origin.to_str().is_ok_and(|origin| names(origin, authority)))
+}
+
+/// The page that a request was made from, as far as a login may lead back there; this host's first page where nothing
+/// says so.
+pub(super) fn page_of(
+    headers: &HeaderMap,
+    authority: &str,
+    serves: &dyn Fn(&str, Option<u16>) -> bool,
+) -> ReturnTo {
+    let referer = headers
+        .get(REFERER)
+        .and_then(|referer| referer.to_str().ok())
+        .unwrap_or_default();
+    let path = referer.strip_prefix("https://").and_then(|rest| {
+        let (named, _) = rest.split_once('/')?;
+        let is_ours = names(referer.get(.."https://".len() + named.len())?, authority);
+        is_ours.then(|| rest.get(named.len()..)).flatten()
+    });
+    ReturnTo::parse(path.unwrap_or(referer), serves).unwrap_or_default()
 }
 
 /// Whether an origin is `https` at this authority; the default port may be there or not.

@@ -103,7 +103,7 @@ impl Portal {
     fn ask_to_log_in(&self, request: &PortalRequest<'_>) -> Page {
         match audience(request.method, request.headers) {
             Audience::Person => redirect(&login_url(&place(PLACE))),
-            Audience::Grpc | Audience::Program => self.who_am_i(request),
+            Audience::Form | Audience::Grpc | Audience::Program => self.who_am_i(request),
         }
     }
 }

@@ -11,13 +11,13 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
+use super::login_problem::{LoginProblem, TRY_AGAIN};
 use crate::wire::Page;
 
-/// What [`Pages::login`] shows.
+/// What [`Pages::login`] shows: a form with the fields `state`, `user` and `password`. It is sent to the page's own address,
+/// since a browser keeps the `#fragment` of that, and takes it along when it is sent on after the login.
 #[derive(Clone, Copy, Debug)]
 pub struct LoginView<'a> {
-    /// Where the form is sent: fields `state`, `user` and `password`.
-    pub action: &'a str,
     /// Goes out and comes back in the hidden field `state`.
     pub state: &'a str,
     /// The user name of an attempt before, so that nobody types it twice.
@@ -29,27 +29,6 @@ pub struct LoginView<'a> {
     pub signed_in_as: Option<&'a str>,
     /// A box to tick, field `remember`, and whether it is ticked; `None`: there is none.
     pub remember: Option<bool>,
-}
-
-/// Why a login form is shown again. It decides the text and the status.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LoginProblem {
-    /// Too many people are logging in at once.
-    Busy,
-    /// The form had been open for too long.
-    Expired,
-    /// All sessions of the user were ended meanwhile.
-    Overtaken,
-    TooMany {
-        minutes: u64,
-    },
-    /// The user has as many sessions as are allowed.
-    TooManySessions {
-        max: usize,
-    },
-    /// Logins cannot be checked now.
-    Unavailable,
-    WrongCredentials,
 }
 
 /// What [`Pages::signed_in`] shows.
@@ -64,6 +43,18 @@ pub struct SignedInView<'a> {
     /// Where a person sees their own sessions.
     pub sessions_url: &'a str,
     pub form_token: &'a str,
+}
+
+/// What [`Pages::going_round`] shows.
+#[derive(Clone, Copy, Debug)]
+pub struct GoingRoundView<'a> {
+    pub host: &'a str,
+    pub rounds: u8,
+    /// What is likely behind it, and what the reader may do about it: whole sentences.
+    pub cause: &'a str,
+    pub advice: &'a str,
+    /// Where the button leads that tries once more.
+    pub again: &'a str,
 }
 
 /// What [`Pages::error`] shows.
@@ -90,9 +81,13 @@ pub struct Pages {
 
 const STYLE: &str = include_str!("templates/style.css");
 
-const TEMPLATES: [(&str, &str); 8] = [
+const TEMPLATES: [(&str, &str); 9] = [
     ("chooser.html", include_str!("templates/chooser.html")),
     ("error.html", include_str!("templates/error.html")),
+    (
+        "going_round.html",
+        include_str!("templates/going_round.html"),
+    ),
     ("layout.html", include_str!("templates/layout.html")),
     ("logged_out.html", include_str!("templates/logged_out.html")),
     ("login.html", include_str!("templates/login.html")),
@@ -107,9 +102,6 @@ const FALLBACK: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf
 
 /// A user name longer than this is not worth repeating in the form.
 const MAX_KEPT_USER: usize = 256;
-
-/// When to try again after an overload or an outage of our own, unless the caller knows better and replaces it.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 impl Pages {
     /// # Panics
@@ -146,7 +138,6 @@ impl Pages {
                 has_form: true,
             },
             &context! {
-                action => view.action,
                 state => view.state,
                 user => user,
                 host => view.host,
@@ -178,6 +169,24 @@ impl Pages {
                 logout_action => view.logout_action,
                 sessions_url => view.sessions_url,
                 form_token => view.form_token,
+            },
+        )
+    }
+
+    /// In place of one more login that would lead nowhere.
+    pub fn going_round(&self, view: &GoingRoundView<'_>) -> Page {
+        self.page(
+            &Sheet {
+                template: "going_round.html",
+                status: StatusCode::BAD_REQUEST,
+                has_form: false,
+            },
+            &context! {
+                host => view.host,
+                rounds => view.rounds,
+                cause => view.cause,
+                advice => view.advice,
+                again => address(view.again),
             },
         )
     }
@@ -277,57 +286,6 @@ impl fmt::Debug for Pages {
     }
 }
 
-impl LoginProblem {
-    pub(super) fn status(self) -> StatusCode {
-        match self {
-            Self::Expired => StatusCode::BAD_REQUEST,
-            Self::Overtaken => StatusCode::CONFLICT,
-            Self::WrongCredentials => StatusCode::UNAUTHORIZED,
-            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooManySessions { .. } => StatusCode::FORBIDDEN,
-            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    pub(super) fn text(self) -> String {
-        let text = match self {
-            Self::Busy => "Many people are logging in right now. Try again in a few seconds.",
-            Self::Expired => "This page had been open for too long. Log in once more.",
-            Self::Overtaken => "Your sessions were ended at the same moment. Log in once more.",
-            Self::TooMany { minutes: 0 | 1 } => "Too many attempts. Wait a minute, then try again.",
-            Self::TooMany { minutes } => {
-                return format!("Too many attempts. Wait {minutes} minutes, then try again.");
-            }
-            Self::TooManySessions { max: 1 } => {
-                "You are logged in somewhere else, and only one login at a time is allowed. Log out there first."
-            }
-            Self::TooManySessions { max } => {
-                return format!(
-                    "You are logged in at {max} places already, which is all that is allowed. Log out at one of them first."
-                );
-            }
-            Self::Unavailable => {
-                "Logging in does not work at the moment. Try again in a little while."
-            }
-            Self::WrongCredentials => "User name or password is wrong. Check both and try again.",
-        };
-        text.to_owned()
-    }
-
-    fn retry_after(self) -> Option<Duration> {
-        match self {
-            Self::Busy | Self::Unavailable => Some(TRY_AGAIN),
-            Self::TooMany { minutes } => {
-                Some(Duration::from_secs(minutes.max(1).saturating_mul(60)))
-            }
-            Self::Expired
-            | Self::Overtaken
-            | Self::TooManySessions { .. }
-            | Self::WrongCredentials => None,
-        }
-    }
-}
-
 /// Which template, sent how.
 pub(super) struct Sheet {
     pub(super) template: &'static str,
@@ -392,7 +350,6 @@ mod tests {
 
     fn login_view() -> LoginView<'static> {
         LoginView {
-            action: "/.doorward/login",
             state: "c2VhbGVk",
             user: None,
             problem: None,
@@ -410,6 +367,16 @@ mod tests {
             hint: Some("Try again in a minute."),
             request_id: "00c0ffee00c0ffee",
             action: Some(("Try again", "/")),
+        }
+    }
+
+    fn going_round_view() -> GoingRoundView<'static> {
+        GoingRoundView {
+            host: "wiki.example.com",
+            rounds: 3,
+            cause: "Your browser does not send back the cookie of your session.",
+            advice: "Allow cookies for this site.",
+            again: "/.doorward/login?return_to=%2F&again=yes",
         }
     }
 
@@ -444,6 +411,7 @@ mod tests {
                 pages.logout("/.doorward/logout", "dG9rZW4", "alice"),
             ),
             ("logged_out", pages.logged_out("/.doorward/login")),
+            ("going_round", pages.going_round(&going_round_view())),
             ("error", pages.error(&error_view(StatusCode::BAD_GATEWAY))),
         ]
     }
@@ -467,7 +435,6 @@ mod tests {
     fn hostile_values_stay_text() {
         let pages = Pages::new();
         let login = LoginView {
-            action: HOSTILE,
             state: HOSTILE,
             user: Some(HOSTILE),
             problem: None,
@@ -568,6 +535,7 @@ mod tests {
             format!("signed_in\n{form}"),
             format!("logout\n{form}"),
             format!("logged_out\n{plain}"),
+            format!("going_round\n{plain}"),
             format!("error\n{plain}"),
         ];
         assert_eq!(lines, expected);
@@ -656,7 +624,10 @@ mod tests {
         let page = pages.login(&login_view());
         let html = html(&page);
         assert!(html.contains("<title>Log in · wiki.example.com</title>"));
-        assert!(html.contains("<form method=\"post\" action=\"&#x2f;.doorward&#x2f;login\">"));
+        assert!(
+            html.contains("<form method=\"post\">"),
+            "the fragment would be lost"
+        );
         assert!(tag(html, "name=\"state\"").contains("value=\"c2VhbGVk\""));
         assert!(html.contains("<label for=\"user\">") && html.contains("<label for=\"password\">"));
         let user = tag(html, "name=\"user\"");

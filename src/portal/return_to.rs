@@ -44,6 +44,11 @@ impl ReturnTo {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is named with its host.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        !self.0.starts_with('/')
+    }
 }
 
 impl Default for ReturnTo {

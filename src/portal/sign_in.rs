@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::header::SET_COOKIE;
 
 use super::admission::Admission;
 use super::chooser::{Choice, ChooserView};
-use super::pages::{LoginProblem, LoginView, SignedInView};
+use super::login_problem::LoginProblem;
+use super::pages::{LoginView, SignedInView};
+use super::rounds::{AGAIN, GO_ON};
 use super::sign_out::form_token;
 use super::{
     LOGIN_PROMPT, Means, Portal, PortalError, PortalRequest, Provider, ReturnTo, form,
@@ -16,7 +19,7 @@ use super::{
 };
 use crate::login::{Browser, Credentials, LoginMethod, Opening, PendingLogin, Refusal, Step};
 use crate::secret::Secret;
-use crate::session::{LiveSession, LoginError};
+use crate::session::{Found, LiveSession, LoginError};
 use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::wire::{ClientBody, Page};
 
@@ -60,6 +63,10 @@ impl Portal {
     pub(super) fn show_login(&self, request: &PortalRequest<'_>) -> Result<Page, PortalError> {
         let return_to = Self::return_to(request);
         let is_prompted = request.parameter("prompt").as_deref() == Some("login");
+        let is_asked = request.session.is_none() || is_prompted;
+        if is_asked && let Some(page) = self.stop_going_round(request, &return_to) {
+            return Ok(page);
+        }
         if let Some(session) = request.session.filter(|_| !is_prompted)
             && let Some(identity) = session.identity()
         {
@@ -96,10 +103,14 @@ impl Portal {
         let Some(returned) = self.returned(request, field("state")) else {
             // Too old, another browser's, or the browser keeps no cookies: a fresh form serves all three.
             let return_to = Self::return_to(request);
+            let problem = match self.browser_cookie.find(request.headers) {
+                Found::None => LoginProblem::NoCookie,
+                Found::One(_) | Found::Several(_) => LoginProblem::Expired,
+            };
             let sheet = Sheet {
                 return_to: return_to.as_str(),
                 typed,
-                problem: Some(LoginProblem::Expired),
+                problem: Some(problem),
                 ..Sheet::default()
             };
             return self.way_in(request, &sheet);
@@ -150,7 +161,8 @@ impl Portal {
                 } = returned;
                 browser.remember(&self.keyring, &provider.id, &user);
                 let mut page = Self::welcome(request, &pending.return_to, issued);
-                let cookie = self.browser_cookie(&browser, KNOWN_MAX_AGE);
+                browser.came_in(self.sessions.clock().now());
+                let cookie = self.known_browser_cookie(&browser);
                 page.headers_mut().append(SET_COOKIE, cookie);
                 return Ok(page);
             }
@@ -227,7 +239,12 @@ impl Portal {
                 login_url(sheet.return_to),
                 if sheet.anew { LOGIN_PROMPT } else { "" },
             );
-            format!("{to}{}{prompt}", provider_hint(&provider.id))
+            let again = if request.parameter(AGAIN).is_some() {
+                GO_ON
+            } else {
+                ""
+            };
+            format!("{to}{}{prompt}{again}", provider_hint(&provider.id))
         };
         let ways: Vec<_> = providers
             .iter()
@@ -309,16 +326,7 @@ impl Portal {
         let now = self.sessions.clock().now();
         let (id, return_to) = (provider.id.clone(), sheet.return_to.to_owned());
         let pending = PendingLogin::begin(id, return_to, (sheet.anew, now));
-        let mut action = place("login");
-        if self.providers.len() > 1 {
-            // A form that is too old leads to a fresh one, not to the choice.
-            action = format!(
-                "{action}?{}",
-                provider_hint(&provider.id).trim_start_matches('&')
-            );
-        }
         let mut page = self.pages.login(&LoginView {
-            action: &action,
             state: &pending.seal(&self.keyring, &browser),
             user: sheet.typed.user.or(signed_in_as),
             problem: sheet.problem,
@@ -333,6 +341,11 @@ impl Portal {
             page.headers_mut().append(SET_COOKIE, cookie);
         }
         page
+    }
+
+    /// The cookie of a browser in which somebody has logged in.
+    pub(super) fn known_browser_cookie(&self, browser: &Browser) -> HeaderValue {
+        self.browser_cookie(browser, KNOWN_MAX_AGE)
     }
 
     fn return_to(request: &PortalRequest<'_>) -> ReturnTo {

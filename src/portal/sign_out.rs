@@ -48,6 +48,10 @@ impl Portal {
         };
         let headers = page.headers_mut();
         headers.append(SET_COOKIE, self.sessions.settings().cookie.clear());
+        if let (Some(_), Some(mut browser)) = (request.session, self.browser(request)) {
+            browser.went_out();
+            headers.append(SET_COOKIE, self.known_browser_cookie(&browser));
+        }
         if let Some(kinds) = &self.clear_site_data {
             headers.insert("clear-site-data", kinds.clone());
         }

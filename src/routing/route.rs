@@ -23,11 +23,13 @@ pub struct Route {
     pub access: Access,
     /// The one way to log in that counts here; `None`: any.
     pub provider: Option<String>,
+    /// Origins whose scripts may read the answers, as browsers name them; empty: what the app says.
+    pub cors_origins: Vec<HeaderValue>,
     pub caching: Caching,
     /// The namespace of what the app keeps in sessions; `None`: it keeps nothing.
     pub session_data: Option<String>,
-    /// Index into the upstreams of the same configuration.
-    pub upstream: usize,
+    /// Index into the upstreams of the same configuration; `None`: other proxies send requests on, and ask here.
+    pub upstream: Option<usize>,
     /// What the normaliser would refuse elsewhere and this route's app is known to read as written.
     pub allow: BTreeSet<Oddity>,
     /// Narrower than the session's own; never wider.

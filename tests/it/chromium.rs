@@ -164,6 +164,76 @@ async fn the_keyboard_is_enough_and_scripts_are_not_needed() {
 }
 
 #[tokio::test]
+async fn the_fragment_survives_the_login_also_a_failed_one_and_without_scripts() {
+    for scripts in [true, false] {
+        let demo = Demo::start();
+        let browser = Chromium::start(&demo, scripts).await;
+        browser.open(&demo.at("/?x=1#part/2?y=3")).await;
+        browser.until_heading("Log in").await;
+        log_in(&browser, &demo.user, "not the password").await;
+        browser.until("[role=alert]").await;
+        log_in(&browser, &demo.user, &demo.password).await;
+        browser.until_heading("Hello, Demo Visitor").await;
+        assert_eq!(browser.url().await, demo.at("/?x=1#part/2?y=3"));
+        browser.close().await;
+    }
+}
+
+#[tokio::test]
+async fn tabs_log_in_at_once_and_each_returns_to_its_own_page() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, true).await;
+    let mut tabs = Vec::new();
+    for tab in 0..4 {
+        let path = format!("/?tab={tab}#{tab}");
+        let window = browser.client.new_window(true).await.unwrap().handle;
+        browser
+            .client
+            .switch_to_window(window.clone())
+            .await
+            .unwrap();
+        browser.open(&demo.at(&path)).await;
+        browser.until_heading("Log in").await;
+        tabs.push((window, path));
+    }
+    let cookies = browser.client.get_all_cookies().await.unwrap();
+    assert_eq!(cookies.len(), 1, "one for all of them");
+    assert_eq!(cookies[0].name(), "__Host-sid-browser");
+    assert!(cookies[0].value().len() < 160, "and a small one");
+    for (window, path) in tabs {
+        browser.client.switch_to_window(window).await.unwrap();
+        log_in(&browser, &demo.user, &demo.password).await;
+        browser.until_heading("Hello, Demo Visitor").await;
+        assert_eq!(browser.url().await, demo.at(&path));
+    }
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn who_goes_round_in_circles_is_told_why_and_may_go_on() {
+    let demo = Demo::start();
+    let browser = Chromium::start(&demo, true).await;
+    for _ in 0..3 {
+        browser.open(&demo.at("/?x=1")).await;
+        browser.until_heading("Log in").await;
+        log_in(&browser, &demo.user, &demo.password).await;
+        browser.until_heading("Hello, Demo Visitor").await;
+        browser.client.delete_cookie("__Host-sid").await.unwrap();
+    }
+    browser.open(&demo.at("/?x=1")).await;
+    browser
+        .until_heading("Logging in goes round in circles")
+        .await;
+    look(&browser, "going-round").await;
+    browser.follow("Try again").await;
+    browser.until_heading("Log in").await;
+    log_in(&browser, &demo.user, &demo.password).await;
+    browser.until_heading("Hello, Demo Visitor").await;
+    assert_eq!(browser.url().await, demo.at("/?x=1"));
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_another_tab_logs_out() {
     let demo = Demo::start();
     let browser = Chromium::start(&demo, true).await;

@@ -84,7 +84,7 @@ fn the_minimal_file_loads_with_every_default() {
     assert_eq!(settings.routes[0].access, Access::User);
     assert_eq!(settings.routes[0].path, "/");
     assert_eq!(
-        settings.upstreams[settings.routes[0].upstream].url,
+        settings.upstreams[settings.routes[0].upstream.unwrap()].url,
         "http://127.0.0.1:3000"
     );
     assert!(matches!(&settings.tls.source, CertificateSource::Files(files) if files.len() == 1));
@@ -236,10 +236,10 @@ fn every_key_of_a_route_is_understood() {
     assert_eq!(route.request_headers.set.len(), 1);
     assert_eq!(route.response_headers.remove.len(), 2);
     assert_eq!(
-        settings.upstreams[route.upstream].authority,
+        settings.upstreams[route.upstream.unwrap()].authority,
         "app.internal:8443"
     );
-    assert!(settings.upstreams[route.upstream].tls.is_some());
+    assert!(settings.upstreams[route.upstream.unwrap()].tls.is_some());
 }
 
 /// Active or commented, with the section they stand in; keys within tables too.
@@ -1697,5 +1697,67 @@ fn session_data_has_names_limits_and_keys_that_fit_each_other() {
       help: remove it, or use `access = "user"`
 
     9 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let route = |origins: &str| {
+        route_with(&format!(
+            "[[route]]\nhost = \"h\"\naccess = \"user\"\nupstream = \"http://a\"\ncors_origins = {origins}"
+        ))
+    };
+    let good = "[\"https://ok.example.com\", \"http://localhost:5173\"]";
+    let settings = Place::new().load(&route(good)).unwrap();
+    let origins = &settings.routes.last().unwrap().cors_origins;
+    assert_eq!(
+        origins,
+        &["https://ok.example.com", "http://localhost:5173"]
+    );
+    let bad = "[\n\"*\",\n\"null\",\n\"app.example.com\",\n\"HTTPS://App.example.com:443/\",\n\"ftp://a\"]";
+    assert_snapshot!(complaints(&route(bad)), @r#"
+    doorward.toml:21:1: route.cors_origins: "*" is every origin, and with cookies browsers want each by its name
+       21 | "*",
+          | ^^^
+      help: scheme and host, and the port where it is not the scheme's own: "https://app.example.com"
+
+    doorward.toml:22:1: route.cors_origins: "null" is no origin, and with cookies browsers want each by its name
+       22 | "null",
+          | ^^^^^^
+      help: scheme and host, and the port where it is not the scheme's own: "https://app.example.com"
+
+    doorward.toml:23:1: route.cors_origins: "app.example.com" is not an origin
+       23 | "app.example.com",
+          | ^^^^^^^^^^^^^^^^^
+      help: scheme and host, and the port where it is not the scheme's own: "https://app.example.com"
+
+    doorward.toml:24:1: route.cors_origins: "HTTPS://App.example.com:443/" is not as browsers write an origin
+       24 | "HTTPS://App.example.com:443/",
+          | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      help: write "https://app.example.com"
+
+    doorward.toml:25:1: route.cors_origins: "ftp://a" is not an origin
+       25 | "ftp://a"]
+          | ^^^^^^^^^
+      help: scheme and host, and the port where it is not the scheme's own: "https://app.example.com"
+
+    5 errors in doorward.toml
+    "#);
+}
+
+#[test]
+fn a_route_that_other_proxies_ask_about_needs_one_that_is_trusted() {
+    let route = "[[route]]\nhost = \"h\"\naccess = \"user\"\nupstream = \"none\"";
+    let trusting =
+        route_with(route).replace("[server]", "[server]\ntrusted_proxies = [\"127.0.0.1\"]");
+    let settings = Place::new().load(&trusting).unwrap();
+    assert_eq!(settings.routes.last().unwrap().upstream, None);
+    assert_snapshot!(complaints(&route_with(route)), @r#"
+    doorward.toml:1:1: server.trusted_proxies: the route on line 16 is for other proxies to ask about, and none of them is trusted
+        1 | [server]
+          | ^
+      help: name their addresses: `trusted_proxies = ["127.0.0.1"]`
+
+    1 error in doorward.toml
     "#);
 }

@@ -198,7 +198,7 @@ async fn a_route_may_want_a_login_that_is_fresh() {
         assert_eq!(answer.json()["error"], "reauthentication_required");
         assert_eq!(
             answer.json()["login_url"],
-            "/.doorward/login?return_to=%2Fbank%2Faccount%3Fx%3D1&prompt=login"
+            "/.doorward/login?return_to=%2F&prompt=login"
         );
         assert!(answer.set_cookies().is_empty(), "the session lives on");
         assert_eq!(app.requests().len(), before, "nobody got through");

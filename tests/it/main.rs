@@ -26,10 +26,12 @@ mod documents;
 mod ends;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod faults;
+mod forward_auth;
 mod forwarding;
 mod hostile;
 mod http2;
 mod identity;
+mod kinds;
 mod lifecycle;
 mod limits;
 mod model;

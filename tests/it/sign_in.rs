@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
 
-use crate::support::{Browser, PASSWORD, Reply, proxy, upstream};
+use crate::support::{Browser, PASSWORD, Proxy, Reply, proxy, upstream};
 
 #[tokio::test]
 async fn a_page_without_a_session_leads_through_login_and_back() {
@@ -93,6 +93,142 @@ async fn any_number_of_tabs_log_in_at_once_and_each_returns_to_its_page() {
             (answer.status.as_u16(), answer.header("location")),
             (303, tab)
         );
+    }
+}
+
+#[tokio::test]
+async fn what_browsers_fetch_by_themselves_changes_no_login_on_its_way() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser();
+    let state = browser.follow("/wiki").await.field("state");
+    let before = browser.jar.clone();
+    for (path, dest, mode) in [
+        ("/favicon.ico", "image", "no-cors"),
+        ("/app.webmanifest", "manifest", "cors"),
+        ("/sw.js", "serviceworker", "same-origin"),
+        ("/api/poll", "empty", "cors"),
+    ] {
+        let fields = [("sec-fetch-dest", dest), ("sec-fetch-mode", mode)];
+        let answer = browser.request(Method::GET, path, &fields, "").await;
+        assert_eq!(answer.status, 401, "{path}");
+        assert!(answer.set_cookies().is_empty(), "{path}");
+        assert!(!answer.text().contains(&path[1..5]), "{}", answer.text());
+    }
+    assert_eq!(browser.jar, before);
+    let form = [
+        ("state", state.as_str()),
+        ("user", "alice"),
+        ("password", PASSWORD),
+    ];
+    let answer = browser.submit("/.doorward/login", &form).await;
+    assert_eq!(answer.header("location"), "/wiki");
+}
+
+#[tokio::test]
+async fn a_browser_that_keeps_no_cookies_is_told_so() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser();
+    for round in 0..5 {
+        let state = browser.follow("/wiki").await.field("state");
+        browser.jar.clear();
+        let form = [
+            ("state", state.as_str()),
+            ("user", "alice"),
+            ("password", PASSWORD),
+        ];
+        let answer = browser
+            .submit("/.doorward/login?return_to=/wiki", &form)
+            .await;
+        assert_eq!(answer.status, 400, "{round}");
+        assert!(answer.text().contains("sent no cookie back"));
+        assert_eq!(browser.token(), "");
+        browser.jar.clear();
+    }
+}
+
+/// Whoever drops the session's cookie and keeps the other logs in, and is back at the form.
+async fn log_in_and_lose_it(browser: &mut Browser, lose: impl Fn(&mut Browser)) {
+    let answer = browser.log_in_at("/wiki?x=1", "alice", PASSWORD).await;
+    assert_eq!(answer.header("location"), "/wiki?x=1");
+    lose(browser);
+}
+
+type Lose<'a> = &'a dyn Fn(&mut Browser);
+
+#[tokio::test]
+async fn logins_that_go_round_stop_after_three_with_the_likely_cause() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy()
+        .app(&app.url())
+        .route(
+            "/bank",
+            &app.url(),
+            "access = \"user\"\nmax_auth_age = \"30s\"",
+        )
+        .start();
+    let unknown = "A".repeat(43);
+    let cases: [(&str, Lose<'_>); 2] = [
+        ("does not send back the cookie", &|browser| {
+            browser.jar.remove("__Host-sid");
+        }),
+        ("the site does not know it", &|browser| {
+            browser.jar.insert("__Host-sid".to_owned(), unknown.clone());
+        }),
+    ];
+    for (cause, lose) in cases {
+        let mut browser = proxy.browser();
+        for _ in 0..3 {
+            log_in_and_lose_it(&mut browser, lose).await;
+        }
+        let login = browser
+            .open("/wiki?x=1")
+            .await
+            .header("location")
+            .to_owned();
+        lose(&mut browser);
+        let stopped = browser.open(&login).await;
+        assert_eq!(stopped.status, 400, "{cause}");
+        let text = stopped.text();
+        assert!(text.contains("goes round in circles"), "{text}");
+        assert!(text.contains(cause), "{text}");
+        assert!(!text.contains("name=\"password\""));
+        // The button leads on, and so does a minute of patience.
+        let again = "/.doorward/login?return_to=%2Fwiki%3Fx%3D1&again=yes";
+        let escaped = again.replace('/', "&#x2f;").replace('&', "&amp;");
+        let escaped = escaped.replace("&amp;#x2f;", "&#x2f;");
+        assert!(text.contains(&escaped), "{text}");
+        assert!(!browser.open(again).await.field("state").is_empty());
+        proxy.clock.advance(std::time::Duration::from_mins(1));
+        assert!(!browser.open(&login).await.field("state").is_empty());
+    }
+    // Who is sent to log in anew, moments after a login, meets a clock that differs.
+    let mut browser = logged_in_thrice(&proxy).await;
+    proxy.clock.advance(std::time::Duration::from_secs(31));
+    let stopped = browser.follow("/bank").await;
+    assert!(stopped.text().contains("clocks of its machines differ"));
+}
+
+/// With a session that lives.
+async fn logged_in_thrice(proxy: &Proxy) -> Browser {
+    let mut browser = proxy.browser();
+    for _ in 0..2 {
+        browser.log_in("alice").await;
+        browser.jar.remove("__Host-sid");
+    }
+    browser.log_in("alice").await;
+    browser
+}
+
+#[tokio::test]
+async fn who_logs_out_may_log_in_as_often_as_they_like() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser();
+    for _ in 0..5 {
+        browser.log_in("alice").await;
+        browser.log_out().await;
     }
 }
 
@@ -190,7 +326,8 @@ async fn programs_are_told_and_never_redirected() {
     assert_eq!(answer.json()["error"], "login_required");
     assert_eq!(
         answer.json()["login_url"],
-        "/.doorward/login?return_to=%2Fapi%3Fx%3D1"
+        "/.doorward/login?return_to=%2F",
+        "a login does not lead to what a script asked for"
     );
     assert_eq!(answer.header("cache-control"), "no-store");
     assert!(!answer.header("www-authenticate").is_empty());

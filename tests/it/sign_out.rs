@@ -109,7 +109,10 @@ async fn a_logout_takes_the_cookie_and_is_written_down() {
     let token = form_token(&mut browser).await;
     let answer = browser.log_out().await;
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.set_cookies(), [CLEARED]);
+    // The other one says that the next login follows from this.
+    let cookies = answer.set_cookies();
+    assert_eq!((cookies.len(), cookies[0]), (2, CLEARED));
+    assert!(cookies[1].starts_with("__Host-sid-browser="), "{cookies:?}");
     assert_eq!(answer.header("clear-site-data"), "\"cache\", \"storage\"");
     let event = proxy.audited("session_ended").await;
     assert_eq!((&event["reason"], &event["sid"]), (&"logout".into(), &sid));

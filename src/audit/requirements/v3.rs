@@ -25,7 +25,7 @@ pub(super) const V3: &[Requirement] = &[
     fulfilled(("ASVS 3.4.1", 1), "HSTS on every response, for a year or more, from level 2 for subdomains too.",
         "`hsts_max_age`, on every answer, apps' too."),
     fulfilled(("ASVS 3.4.2", 1), "Other origins read only what they are meant to.",
-        "Doorward's own places allow no other origin; apps' fields pass as they are."),
+        "Doorward's own places allow no other origin; `cors_origins` takes names only, and is compared byte by byte. Without it apps' fields pass as they are."),
     fulfilled(("ASVS 3.4.3", 2), "A Content-Security-Policy bounds what a page may load.",
         "Doorward's own pages load nothing but one style by its hash. Apps set their own, or routes for them."),
     fulfilled(("ASVS 3.4.4", 2), "Every response has X-Content-Type-Options: nosniff.",

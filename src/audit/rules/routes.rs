@@ -31,6 +31,12 @@ pub(super) const RULES: &[Rule] = &[
         judge: Judge::EachRoute(admin_without_fresh_login),
     },
     Rule {
+        name: "cors-plain-origin",
+        requirements: &["ASVS 3.4.2"],
+        why: "Whoever is on the way changes what such a site sends, and its scripts may read what this route answers.",
+        judge: Judge::EachRoute(cors_plain_origin),
+    },
+    Rule {
         name: "odd-paths",
         requirements: &["Doorward R15"],
         why: "Programs read such paths differently, so the app may serve another place than the one that was judged.",
@@ -113,6 +119,21 @@ fn admin_without_fresh_login(_: &Evidence<'_>, routed: &Routed<'_>) -> Option<Fa
         format!("any login will do for {}", route.id),
     );
     Some(fault.advise("\"10m\": who logged in earlier does it again"))
+}
+
+fn cors_plain_origin(_: &Evidence<'_>, routed: &Routed<'_>) -> Option<Fault> {
+    let plain: Vec<&str> = routed
+        .route
+        .cors_origins
+        .iter()
+        .filter_map(|origin| origin.to_str().ok())
+        .filter(|origin| origin.starts_with("http://"))
+        .collect();
+    if plain.is_empty() {
+        return None;
+    }
+    let fault = Fault::new(Medium, routed.key("cors_origins"), plain.join(", "));
+    Some(fault.advise("https origins only, but for development on one's own machine"))
 }
 
 fn odd_paths(_: &Evidence<'_>, routed: &Routed<'_>) -> Option<Fault> {

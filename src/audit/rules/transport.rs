@@ -112,7 +112,7 @@ fn reach_of_name(host: &str) -> Reach {
 }
 
 fn upstream_plain(evidence: &Evidence<'_>, routed: &Routed<'_>) -> Option<Fault> {
-    let target = evidence.settings.upstreams.get(routed.route.upstream)?;
+    let target = evidence.settings.upstreams.get(routed.route.upstream?)?;
     let reach = reach(&target.address);
     if target.tls.is_some() || reach == Reach::Machine {
         return None;

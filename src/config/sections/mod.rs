@@ -10,6 +10,7 @@ mod provider;
 mod provider_oidc;
 mod route;
 mod route_access;
+mod route_cors;
 mod route_traffic;
 mod server;
 mod session;
@@ -91,7 +92,11 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
     let identity = identity::read(root.section("identity"));
     let providers = provider::read(root.sections("provider"));
     let routing = route::read(root.sections("route"), &session, &identity);
-    route::judge_together(&root, &routing, &providers);
+    route::judge_together(
+        &root,
+        &routing,
+        (&providers, server.trusted_proxies.is_empty()),
+    );
     let log = log::read(root.section("log"));
     root.finish();
 

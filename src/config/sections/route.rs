@@ -11,6 +11,7 @@ use super::provider::Providers;
 use super::route_access::{
     access, caching, check_cookie_domain, max_auth_age, provider, session_data,
 };
+use super::route_cors;
 use super::route_traffic as traffic;
 use super::session::Session;
 use super::upstream::Upstreams;
@@ -33,6 +34,9 @@ pub(super) struct Placed {
     access: Range<usize>,
     provider: Option<Range<usize>>,
 }
+
+/// In place of an app: another proxy sends requests on, and asks here (forward-auth).
+const ASKED_ABOUT: &str = "none";
 
 /// What a route is measured against.
 struct Around<'s, 'a> {
@@ -60,7 +64,11 @@ pub(super) fn read(
 }
 
 /// What no route shows alone: two that nothing tells apart, users without a way to log in, nothing served at all.
-pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &Providers) {
+pub(super) fn judge_together(
+    root: &Section<'_>,
+    routing: &Routing,
+    (providers, trusts_nobody): (&Providers, bool),
+) {
     if !routing.any {
         let help = "add one: `[[route]]` with `host`, `access` and `upstream`";
         root.missing("route", "no route is given, so nothing would be served")
@@ -76,6 +84,16 @@ pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &
     }
     for placed in &routing.routes {
         refuse_stranger(report, placed, providers);
+    }
+    let is_asked_about = |placed: &&Placed| placed.route.upstream.is_none();
+    if let (Some(placed), true) = (routing.routes.iter().find(is_asked_about), trusts_nobody) {
+        let line = report.line(&placed.header);
+        let message = format!(
+            "the route on line {line} is for other proxies to ask about, and none of them is trusted"
+        );
+        root.missing("server.trusted_proxies", &message)
+            .help("name their addresses: `trusted_proxies = [\"127.0.0.1\"]`")
+            .push();
     }
     let guarded = routing
         .routes
@@ -147,12 +165,10 @@ fn route(
         check_cookie_domain(host, (pattern, access), around.session);
     }
     let upstream = section.required("upstream", "upstream = \"http://127.0.0.1:3000\"");
-    let upstream = upstream.and_then(|value| upstreams.add(&value));
-    let target = upstream.and_then(|index| upstreams.target(index));
+    let upstream = upstream.and_then(|value| behind(&value, upstreams));
+    let target = upstream.flatten().and_then(|index| upstreams.target(index));
     let strip_prefix = traffic::strip_prefix(&section, path.as_deref().unwrap_or("/"));
-    let add_prefix = section.value("add_prefix");
-    let add_prefix = add_prefix.and_then(|value| normal_path(&value));
-    let add_prefix = add_prefix.filter(|path| path != "/");
+    let add_prefix = add_prefix(&section);
     let send_host = traffic::send_host(&section, target);
     let timeouts = traffic::timeouts(section.section("timeouts"));
     let max_body = section.size_in("max_body", 0..=u64::MAX);
@@ -161,6 +177,7 @@ fn route(
     let max_auth_age = max_auth_age(&section, access.as_ref());
     let (provider, provider_place) = provider(&section, access.as_ref());
     let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
+    let cors_origins = route_cors::origins(&section);
     let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
     let allow = section
         .strings("allow_paths")
@@ -188,6 +205,7 @@ fn route(
         methods,
         access: access?,
         provider,
+        cors_origins,
         caching,
         session_data,
         upstream: upstream?,
@@ -210,6 +228,24 @@ fn route(
         access,
         provider: provider_place,
     })
+}
+
+/// The app behind a route; `Some(None)`: there is none.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is about errors, as elsewhere here"
+)]
+fn behind(value: &Value<'_>, upstreams: &mut Upstreams) -> Option<Option<usize>> {
+    match value.as_text() {
+        Some(ASKED_ABOUT) => Some(None),
+        _ => upstreams.add(value).map(Some),
+    }
+}
+
+fn add_prefix(section: &Section<'_>) -> Option<String> {
+    let path = section.value("add_prefix");
+    let path = path.and_then(|value| normal_path(&value));
+    path.filter(|path| path != "/")
 }
 
 fn id(host: &HostPattern, path: &str, methods: &[Method]) -> String {

@@ -6,6 +6,7 @@ mod chromium;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod faults;
 mod frames;
+mod front;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod frozen;
 mod kept;
@@ -30,6 +31,7 @@ pub use chromium::{Chromium, Demo};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use faults::{Fault, Faults};
 pub use frames::{END_HEADERS, END_STREAM, Ended, Frames, frame, literal, pseudo};
+pub use front::{Front, Kind};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use frozen::Frozen;
 pub use kept::Kept;

@@ -1,0 +1,101 @@
+//! Stops logins that go round in circles: they work, and the browser comes back for another all the same. What has been
+//! counted travels in the cookie that recognises the browser, so nothing is kept here; a browser that drops that one too
+//! cannot log in at all, and is told so.
+
+use super::pages::GoingRoundView;
+use super::{LOGIN_PROMPT, Portal, PortalRequest, ReturnTo, login_url, provider_hint};
+use crate::login::Browser;
+use crate::session::Found;
+use crate::wire::Page;
+
+/// Of the link that goes on nevertheless, beside `return_to`.
+pub(super) const AGAIN: &str = "again";
+pub(super) const GO_ON: &str = "&again=yes";
+
+/// What is most likely behind it, as far as the browser's next request shows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    /// There is a session, and its login counts as too old at once.
+    Clock,
+    /// The session's cookie does not come back.
+    Dropped,
+    /// The cookie comes back, and nobody knows the session.
+    Forgotten,
+    /// The page to come back to is on a host that the cookie is not for.
+    Host,
+    /// Several cookies of the name come.
+    Tossed,
+}
+
+impl Portal {
+    /// The page that is shown in place of the login, where enough logins have led nowhere.
+    pub(super) fn stop_going_round(
+        &self,
+        request: &PortalRequest<'_>,
+        return_to: &ReturnTo,
+    ) -> Option<Page> {
+        let browser = self.browser(request)?;
+        let goes_round = browser.goes_round(self.sessions.clock().now());
+        // Whoever opens the login page itself does so on purpose.
+        let was_sent = request.parameter("return_to").is_some();
+        if !goes_round || !was_sent || request.parameter(AGAIN).is_some() {
+            return None;
+        }
+        let cause = self.cause(request, return_to);
+        tracing::warn!(host = request.host, ?cause, "logins go round in circles");
+        let (told, advice) = cause.text();
+        let prompt = if request.session.is_some() {
+            LOGIN_PROMPT
+        } else {
+            ""
+        };
+        let provider = request.parameter("provider");
+        let hint = provider.as_deref().map(provider_hint).unwrap_or_default();
+        Some(self.pages.going_round(&GoingRoundView {
+            host: request.host,
+            rounds: Browser::MAX_ROUNDS,
+            cause: told,
+            advice,
+            again: &format!("{}{hint}{prompt}{GO_ON}", login_url(return_to.as_str())),
+        }))
+    }
+
+    fn cause(&self, request: &PortalRequest<'_>, return_to: &ReturnTo) -> Cause {
+        let cookie = &self.sessions.settings().cookie;
+        match cookie.find(request.headers) {
+            Found::Several(_) => Cause::Tossed,
+            Found::One(_) if request.session.is_some() => Cause::Clock,
+            Found::One(_) => Cause::Forgotten,
+            Found::None if return_to.is_elsewhere() && cookie.domain().is_none() => Cause::Host,
+            Found::None => Cause::Dropped,
+        }
+    }
+}
+
+impl Cause {
+    /// What is wrong, and what somebody may do about it.
+    const fn text(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Clock => (
+                "The site takes a login of a moment ago for an old one: most likely the clocks of its machines differ.",
+                "Tell whoever runs this site: the clocks of its machines have to agree.",
+            ),
+            Self::Dropped => (
+                "Your browser does not send back the cookie of your session: most likely it does not keep it, or its clock is wrong.",
+                "Allow cookies for this site, set the clock of your device right, and open this site in a window of its own.",
+            ),
+            Self::Forgotten => (
+                "Your browser shows its session, and the site does not know it: most likely the machines of this site do not share their sessions, or their clocks differ.",
+                "Tell whoever runs this site: every machine needs the same store and the same secrets.",
+            ),
+            Self::Host => (
+                "The page that you come from is on another host, and your session is for this one alone.",
+                "Tell whoever runs this site: hosts that share a login need `domain` in its configuration.",
+            ),
+            Self::Tossed => (
+                "Your browser sends more than one cookie of the session's name: another site of this domain sets it too.",
+                "Delete the cookies of this site, then log in again.",
+            ),
+        }
+    }
+}
