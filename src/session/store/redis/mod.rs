@@ -36,6 +36,8 @@ mod link;
 #[cfg(feature = "redis")]
 mod lists;
 #[cfg(feature = "redis")]
+mod load;
+#[cfg(feature = "redis")]
 mod news;
 #[cfg(feature = "redis")]
 mod rows;
