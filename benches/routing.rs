@@ -22,6 +22,7 @@ fn route(host: &str, path: &str) -> Route {
         methods: vec![],
         access: Access::User,
         session_data: None,
+        assertion: None,
         upstream: 0,
         allow: BTreeSet::new(),
         idle_timeout: None,

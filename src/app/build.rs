@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::{CertificateSource, Settings, StoreSettings};
 use crate::deadline::Watch;
 use crate::edge::{Certificates, Limits, Listener, Permits, Plaintext, Tls, serve_plaintext};
-use crate::identity::Subject;
+use crate::identity::{Signer, Subject};
 use crate::login::{Hasher, Kind, LocalUsers, LoginMethod};
 use crate::pipeline::{Pipeline, Shared, Stripped};
 use crate::portal::{Pages, Portal, Provider};
@@ -75,6 +75,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         background: Handle::current(),
     });
     let users = local_users(settings, clock)?;
+    let signer = signer(settings, &keyring)?;
     let portal = Arc::new(Portal {
         sessions: sessions.clone(),
         keyring,
@@ -87,6 +88,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         }),
         browser_cookie: browser_cookie(&settings.session.cookie)?,
         clear_site_data: settings.clear_site_data.clone(),
+        keys: signer.as_ref().map(|signer| signer.published().clone()),
     });
     let api = Api {
         sessions,
@@ -98,7 +100,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         },
     };
     let tls = Arc::new(Tls::new(certificates(settings, clock)?)?);
-    let shared = share(settings, clock, (portal, audit, metrics.clone()))?;
+    let shared = share(settings, clock, (portal, audit, metrics.clone()), signer)?;
     Ok(Built {
         shared: Arc::new(shared),
         admin: Arc::new(AdminState::new(metrics, store).with_api(api)),
@@ -116,6 +118,7 @@ fn share(
     settings: &Settings,
     clock: &Clock,
     (portal, audit, metrics): (Arc<Portal>, Audit, Arc<Metrics>),
+    signer: Option<Arc<Signer>>,
 ) -> anyhow::Result<Shared> {
     let routes = RouteTable::new(settings.routes.clone())?;
     // In the order of the file, as the table counts them.
@@ -134,6 +137,7 @@ fn share(
         cookie_names: portal.cookie_names(),
         portal,
         layout: settings.identity.clone(),
+        signer,
         trailers: stripped.trailer_filter(),
         stripped,
         forwarding: settings.forwarding,
@@ -146,6 +150,16 @@ fn share(
         draining: Arc::default(),
         ids: RequestIds::default(),
     })
+}
+
+/// Where some route's app gets assertions.
+fn signer(settings: &Settings, keyring: &Keyring) -> anyhow::Result<Option<Arc<Signer>>> {
+    let is_used = settings
+        .routes
+        .iter()
+        .any(|route| route.assertion.is_some());
+    let signer = is_used.then(|| Signer::new(settings.assertion.clone(), keyring));
+    Ok(signer.transpose()?.map(Arc::new))
 }
 
 /// Beside the session's own cookie, for one host alone.

@@ -11,7 +11,7 @@ use super::data;
 use super::hop::{forbidden_trailer, strip_hop_by_hop};
 use super::memo::HostMemo;
 use super::path::NormalPath;
-use crate::identity::{Forwarding, fold_eq};
+use crate::identity::{ASSERTION, Forwarding, fold_eq};
 use crate::routing::{Edits, Route};
 use crate::session::{LiveSession, is_ours};
 use crate::upstream::{Prefix, Target, rewrite_location};
@@ -73,8 +73,24 @@ pub(super) fn state(request: &mut Parts, shared: &Shared, statement: &Statement<
     {
         identity.insert(headers);
     }
+    if let Some(audience) = &statement.route.assertion {
+        assert(headers, shared, (audience, statement.session));
+    }
     if let Some(namespace) = &statement.route.session_data {
         data::tell(headers, shared, (namespace, statement.session));
+    }
+}
+
+/// Puts in the signed statement of who the user is.
+fn assert(
+    headers: &mut HeaderMap,
+    shared: &Shared,
+    (audience, session): (&str, Option<&LiveSession>),
+) {
+    if let (Some(signer), Some(session)) = (&shared.signer, session)
+        && let Some(assertion) = session.assertion(signer, audience, shared.clock.now())
+    {
+        headers.insert(ASSERTION, assertion);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::routing::Route;
 use crate::session::Presence;
 use crate::telemetry::{AuditEvent, UpstreamFailure};
 use crate::upstream::UpstreamError;
-use crate::wire::{ClientBody, RESERVED_PREFIX, RequestId};
+use crate::wire::{ClientBody, RESERVED_PREFIX, RequestId, WELL_KNOWN_PREFIX};
 
 /// A request to one of our own places.
 pub(super) struct Asked<'a> {
@@ -40,11 +40,13 @@ impl Visit {
         if let Some(odd) = asked.path.oddities().iter().next() {
             return Err(Refusal::Odd(odd));
         }
-        let place = asked
-            .path
-            .as_str()
-            .get(RESERVED_PREFIX.len()..)
-            .unwrap_or_default();
+        let path = asked.path.as_str();
+        if let Some(place) = path.strip_prefix(WELL_KNOWN_PREFIX) {
+            // The same for everybody: no session is looked for.
+            let page = shared.portal.publish(&parts.method, place)?;
+            return Ok(page.map(Body::own));
+        }
+        let place = path.get(RESERVED_PREFIX.len()..).unwrap_or_default();
         // Our own pages do not keep a session alive.
         let presence = Presence {
             idle_timeout: None,
@@ -155,7 +157,11 @@ impl Visit {
 }
 
 pub(super) fn is_reserved(path: &str) -> bool {
-    path.starts_with(RESERVED_PREFIX) || path == RESERVED_PREFIX.trim_end_matches('/')
+    let is_within = |prefix: &str| {
+        let rest = path.strip_prefix(prefix.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    is_within(RESERVED_PREFIX) || is_within(WELL_KNOWN_PREFIX)
 }
 
 /// The answer to an OPTIONS request that was to get no further than here (RFC 9110 section 7.6.2).

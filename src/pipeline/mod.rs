@@ -31,7 +31,7 @@ use ipnet::IpNet;
 use crate::clock::Clock;
 use crate::deadline::Drain;
 use crate::edge::{Connect, Peer};
-use crate::identity::{FoldedNames, Forwarding, HeaderLayout, strip};
+use crate::identity::{FoldedNames, Forwarding, HeaderLayout, Signer, strip};
 use crate::portal::Portal;
 use crate::routing::RouteTable;
 use crate::session::Sessions;
@@ -56,6 +56,8 @@ pub struct Shared {
     pub sessions: Arc<Sessions>,
     pub portal: Arc<Portal>,
     pub layout: HeaderLayout,
+    /// `None` where no route's app gets assertions.
+    pub signer: Option<Arc<Signer>>,
     pub stripped: Arc<Stripped>,
     /// The cookies that are ours alone.
     pub cookie_names: [String; 2],

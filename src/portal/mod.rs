@@ -5,6 +5,7 @@ mod form;
 mod origin;
 mod own_sessions;
 mod pages;
+mod published;
 mod return_to;
 mod script;
 mod session_list;
@@ -23,6 +24,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::login::LoginMethod;
@@ -44,6 +46,8 @@ pub struct Portal {
     pub browser_cookie: CookieName,
     /// `Clear-Site-Data` of a logout, where it is sent.
     pub clear_site_data: Option<HeaderValue>,
+    /// The public keys of assertions, where any are made.
+    pub keys: Option<Bytes>,
 }
 
 /// The way to log in.

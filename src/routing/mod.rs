@@ -152,6 +152,7 @@ pub(crate) mod tests {
             methods: vec![],
             access: Access::User,
             session_data: None,
+            assertion: None,
             upstream: 0,
             allow: BTreeSet::new(),
             idle_timeout: None,

@@ -24,6 +24,8 @@ pub struct Route {
     pub caching: Caching,
     /// The namespace of what the app keeps in sessions; `None`: it keeps nothing.
     pub session_data: Option<String>,
+    /// For whom the signed statements of who the user is are meant that the app gets; `None`: it gets none.
+    pub assertion: Option<String>,
     /// Index into the upstreams of the same configuration.
     pub upstream: usize,
     /// What the normaliser would refuse elsewhere and this route's app is known to read as written.

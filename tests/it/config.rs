@@ -1537,3 +1537,37 @@ fn session_data_has_names_limits_and_keys_that_fit_each_other() {
     9 errors in doorward.toml
     "#);
 }
+
+#[test]
+fn an_assertion_has_a_name_for_whom_it_is_and_a_short_life() {
+    let place = Place::new();
+    let text = minimal_with(
+        "[tls]",
+        "[identity.assertion]\nall_routes = true\nlifetime = \"1m\"\nalgorithm = \"EdDSA\"\n\n[tls]",
+    );
+    let settings = place.load(&text).unwrap();
+    assert_eq!(settings.assertion.lifetime, Duration::from_mins(1));
+    assert_eq!(settings.assertion.algorithm.name(), "EdDSA");
+    let route = &settings.routes[0];
+    let audience = format!("{}{}", route.host, route.path);
+    assert_eq!(route.assertion.as_ref(), Some(&audience));
+
+    let text = text
+        .replace("\"1m\"", "\"6m\"")
+        .replace("EdDSA", "RS256\"\nissuer = \"two words");
+    let told = complaints(&format!("{text}\nassertion = \"true\"\n"));
+    for expected in [
+        "identity.assertion.lifetime: \"6m\" is not between 30s and 5m",
+        "identity.assertion.algorithm: \"RS256\" is not one of",
+        "identity.assertion.issuer: \"two words\" is no name that apps could compare",
+        "route.assertion: \"true\" in quotes is an audience",
+        "help: write true without quotes",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+    let told = complaints(&route_with("path = \"/.well-known/doorward/x\""));
+    assert!(
+        told.contains("everything below \"/.well-known/doorward\" is doorward's own"),
+        "{told}"
+    );
+}

@@ -2,6 +2,7 @@
 //! section before any verdict, so that one run shows every error.
 
 mod admin;
+mod assertion;
 mod headers;
 mod identity;
 mod limits;
@@ -63,6 +64,7 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         sentinel_password = {}
         [identity]
         headers = {}
+        assertion = {}
         [[provider]]
         [[route]]
         access = {}
@@ -109,6 +111,7 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
         secrets: Vec::new(),
         store: store.settings,
         identity: identity.layout,
+        assertion: identity.assertion,
         forwarding: server.forwarding,
         providers: providers
             .into_iter()

@@ -1,10 +1,12 @@
 //! `[[route]]`: what it matches. Who may pass is in `route_access`, how requests are sent on in
 //! `route_traffic`.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use http::Method;
 
+use super::assertion;
 use super::headers::{self, Side};
 use super::identity::Identity;
 use super::provider::Providers;
@@ -113,11 +115,7 @@ fn route(
     let path = section
         .value("path")
         .map_or_else(|| Some("/".to_owned()), |value| route_path(&value));
-    let methods: Vec<_> = section
-        .strings("methods")
-        .iter()
-        .filter_map(|(text, value)| method(text, value))
-        .collect();
+    let methods = methods(&section);
     let access_value = section.required("access", "access = \"user\"");
     let access = access_value.as_ref().and_then(access);
     if let (Some(host), Some(pattern), Some(access)) = (&host, &pattern, &access) {
@@ -139,11 +137,11 @@ fn route(
     let max_auth_age = max_auth_age(&section, access.as_ref());
     let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
     let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
-    let allow = section
-        .strings("allow_paths")
-        .iter()
-        .filter_map(|(_, value)| oddity(value))
-        .collect();
+    let place = pattern.as_ref().zip(path.as_ref());
+    let assertion = assertion::of_route(&section, around.identity, || {
+        place.map(|(host, path)| format!("{host}{path}"))
+    });
+    let allow = oddities(&section);
     let request_headers = headers::edits(
         section.section("request_headers"),
         Side::Request,
@@ -166,6 +164,7 @@ fn route(
         access: access?,
         caching,
         session_data,
+        assertion,
         upstream: upstream?,
         allow,
         idle_timeout,
@@ -217,10 +216,15 @@ fn host_pattern(value: &Value<'_>) -> Option<HostPattern> {
 
 fn route_path(value: &Value<'_>) -> Option<String> {
     let path = normal_path(value)?;
-    if path.starts_with("/.doorward") {
-        let complaint =
-            value.wrong("everything below \"/.doorward\" is doorward's own, on every host");
-        complaint.help("choose another path").push();
+    let ours = ["/.doorward", "/.well-known/doorward"];
+    if let Some(ours) = ours.into_iter().find(|ours| path.starts_with(ours)) {
+        value
+            .wrong(format!(
+                "everything below {} is doorward's own, on every host",
+                quoted(ours)
+            ))
+            .help("choose another path")
+            .push();
         return None;
     }
     Some(path)
@@ -286,6 +290,12 @@ fn squeezed(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
+fn methods(section: &Section<'_>) -> Vec<Method> {
+    let texts = section.strings("methods");
+    let methods = texts.iter().filter_map(|(text, value)| method(text, value));
+    methods.collect()
+}
+
 fn method(text: &str, value: &Value<'_>) -> Option<Method> {
     let method = Method::from_bytes(text.as_bytes()).ok();
     let upper = text.to_ascii_uppercase();
@@ -325,6 +335,9 @@ fn idle_timeout(section: &Section<'_>, session: &Session<'_>) -> Option<std::tim
     Some(length)
 }
 
-fn oddity(value: &Value<'_>) -> Option<Oddity> {
-    value.choice(&Oddity::ALL.map(|oddity| (oddity.name(), oddity)))
+fn oddities(section: &Section<'_>) -> BTreeSet<Oddity> {
+    let texts = section.strings("allow_paths");
+    let known = Oddity::ALL.map(|oddity| (oddity.name(), oddity));
+    let oddities = texts.iter().filter_map(|(_, value)| value.choice(&known));
+    oddities.collect()
 }

@@ -39,6 +39,7 @@ pub struct ProxyBuilder {
     clock: Option<Clock>,
     store: String,
     certificates: String,
+    secrets: String,
 }
 
 /// Begins a proxy with one worker, a memory store, and users alice (staff) and bob.
@@ -51,6 +52,7 @@ pub fn proxy() -> ProxyBuilder {
         clock: None,
         store: "backend = \"memory\"".to_owned(),
         certificates: String::new(),
+        secrets: "{ file = \"session.key\" }".to_owned(),
     }
 }
 
@@ -130,6 +132,13 @@ impl ProxyBuilder {
         self
     }
 
+    /// Other secrets: the items of the list.
+    #[must_use]
+    pub fn secrets(mut self, items: &str) -> Self {
+        items.clone_into(&mut self.secrets);
+        self
+    }
+
     /// As an earlier proxy left things.
     #[must_use]
     pub fn after(mut self, folder: Arc<TempDir>, clock: Clock) -> Self {
@@ -185,13 +194,14 @@ impl ProxyBuilder {
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
              workers = {}\n{}\n[limits]\n{}\n[tls]\ncertificates = [{{ cert = \"site.pem\", key = \"site.key\" }}{}]\n{}\n\
-             [session]\nsecrets = [{{ file = \"session.key\" }}]\n{}\n[store]\n{}\n[identity]\n{}\n\
+             [session]\nsecrets = [{}]\n{}\n[store]\n{}\n[identity]\n{}\n\
              [[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n{}\n[log]\naudit = \"audit.log\"\n{}\n{}",
             self.workers,
             keys("server"),
             keys("limits"),
             self.certificates,
             keys("tls"),
+            self.secrets,
             keys("session"),
             self.store,
             keys("identity"),
