@@ -23,6 +23,7 @@ fn route(host: &str, path: &str) -> Route {
         access: Access::User,
         session_data: None,
         assertion: None,
+        clients: None,
         upstream: 0,
         allow: BTreeSet::new(),
         idle_timeout: None,

@@ -52,6 +52,8 @@ pub struct Settings {
     pub identity: HeaderLayout,
     pub assertion: AssertionSettings,
     pub forwarding: Forwarding,
+    /// The file of API tokens.
+    pub tokens: PathBuf,
     pub providers: Vec<login::Settings>,
     pub upstreams: Vec<upstream::Target>,
     pub routes: Vec<Route>,

@@ -9,6 +9,7 @@ use http::{Method, Response, StatusCode, Uri};
 
 use super::Refusal;
 use super::body::Body;
+use super::client::{ASK, covers};
 use super::memo::HostMemo;
 use super::path::NormalPath;
 use super::recall::Terms;
@@ -16,7 +17,7 @@ use super::trail::Trail;
 use super::visit::{Kind, Notes, Visit};
 use crate::portal::{Asker, Challenge, Portal, PortalRequest};
 use crate::routing::Route;
-use crate::session::Presence;
+use crate::session::{LiveSession, Presence};
 use crate::telemetry::{AuditEvent, UpstreamFailure};
 use crate::upstream::UpstreamError;
 use crate::wire::{ClientBody, RESERVED_PREFIX, RequestId, WELL_KNOWN_PREFIX};
@@ -92,35 +93,46 @@ impl Visit {
             .map_or("/", http::uri::PathAndQuery::as_str);
         let id = notes.id;
         let id = id.unwrap_or_else(|| self.pipeline.shared.ids.next());
-        Challenge {
+        let mut answer = Challenge {
             audience: kind.asker.audience(),
             target,
             anew: notes.anew,
             id,
         }
-        .respond()
-        .map(Body::own)
+        .respond();
+        let takes_tokens = notes
+            .route
+            .as_ref()
+            .is_some_and(|route| route.clients.is_some());
+        if takes_tokens && answer.status() == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().append(header::WWW_AUTHENTICATE, ASK);
+        }
+        answer.map(Body::own)
     }
 
     pub(super) fn deny(&self, route: &Route, notes: &Notes, address: IpAddr) -> Refusal {
         let session = notes.session.as_ref();
-        if let Some((session, identity)) = session.and_then(|s| Some((s, s.identity()?))) {
-            let (sid, user, route) = (
-                session.sid().to_string(),
-                identity.user.clone(),
-                route.id.clone(),
-            );
-            self.pipeline
-                .shared
-                .audit
-                .record(&AuditEvent::AccessDenied {
-                    sid,
-                    user,
-                    route,
-                    address,
-                });
+        let granted = notes.grant.as_ref().map(|grant| &grant.identity);
+        let identity = session.and_then(LiveSession::identity).or(granted);
+        if let Some(identity) = identity {
+            let event = AuditEvent::AccessDenied {
+                sid: session.map(|session| session.sid().to_string()),
+                user: identity.user.clone(),
+                route: route.id.clone(),
+                address,
+            };
+            self.pipeline.shared.audit.record(&event);
         }
-        Refusal::Denied
+        let lacks_scope = |grant| {
+            route
+                .clients
+                .as_ref()
+                .is_some_and(|clients| !covers(grant, clients))
+        };
+        match &notes.grant {
+            Some(grant) if lacks_scope(grant) => Refusal::Scope,
+            _ => Refusal::Denied,
+        }
     }
 
     pub(super) fn refuse(

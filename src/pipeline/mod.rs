@@ -3,6 +3,7 @@
 pub mod admit;
 mod body;
 mod caching;
+mod client;
 mod data;
 mod exchange;
 mod forward;
@@ -17,7 +18,7 @@ mod trail;
 mod visit;
 
 pub use body::Body;
-pub use gate::{Decision, Passed, decide};
+pub use gate::{Bearer, Decision, Passed, decide, decide_grant};
 pub use refusal::Refusal;
 pub use visit::Visit;
 
@@ -32,6 +33,7 @@ use crate::clock::Clock;
 use crate::deadline::Drain;
 use crate::edge::{Connect, Peer};
 use crate::identity::{FoldedNames, Forwarding, HeaderLayout, Signer, strip};
+use crate::login::TokenBook;
 use crate::portal::Portal;
 use crate::routing::RouteTable;
 use crate::session::Sessions;
@@ -55,6 +57,8 @@ pub struct Shared {
     pub route_metrics: Vec<Arc<RouteMetrics>>,
     pub sessions: Arc<Sessions>,
     pub portal: Arc<Portal>,
+    /// Whose API tokens are good. `None` where no route takes any.
+    pub tokens: Option<Arc<TokenBook>>,
     pub layout: HeaderLayout,
     /// `None` where no route's app gets assertions.
     pub signer: Option<Arc<Signer>>,

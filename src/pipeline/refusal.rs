@@ -2,10 +2,11 @@
 //! with a request id and nothing that helps an attacker.
 
 use http::StatusCode;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use serde_json::json;
 
 use super::admit::AdmitError;
+use super::client::{ASK, ASK_FOR_ANOTHER, ASK_FOR_MORE};
 use super::path::PathError;
 use crate::portal::{Audience, ErrorView, Pages, PortalError};
 use crate::routing::Oddity;
@@ -17,6 +18,9 @@ use crate::wire::{Page, RequestId, json_page};
 pub enum Refusal {
     #[error("refused: {0}")]
     Admit(#[from] AdmitError),
+    /// It may have been good before.
+    #[error("the credential is not good")]
+    BadCredential,
     #[error("the route is not for this user")]
     Denied,
     #[error("the request has come through here too often")]
@@ -26,6 +30,9 @@ pub enum Refusal {
     /// The host is not one that the connection's certificate is for.
     #[error("the host does not fit the certificate")]
     Misdirected,
+    /// Where only programs are served.
+    #[error("no credential")]
+    NoCredential,
     #[error("no route")]
     NotFound,
     #[error("the path holds {0}, which the route does not allow")]
@@ -34,6 +41,8 @@ pub enum Refusal {
     Path(#[from] PathError),
     #[error(transparent)]
     Portal(#[from] PortalError),
+    #[error("the credential is not for this")]
+    Scope,
     #[error("the session store gives no answer: {0}")]
     Store(String),
     #[error("more header fields than are taken")]
@@ -85,6 +94,9 @@ impl Refusal {
             Self::Portal(PortalError::Method { allow }) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
+            Self::BadCredential => ask(headers, ASK_FOR_ANOTHER),
+            Self::NoCredential => ask(headers, ASK),
+            Self::Scope => ask(headers, ASK_FOR_MORE),
             Self::Method { allow } => {
                 if let Ok(allow) = HeaderValue::try_from(allow) {
                     headers.insert(header::ALLOW, allow);
@@ -103,6 +115,27 @@ impl Refusal {
     fn text(&self) -> Text {
         match self {
             Self::Admit(error) => admit_text(error),
+            Self::BadCredential => Text {
+                status: StatusCode::UNAUTHORIZED,
+                code: "invalid_token",
+                title: "That is not a token that is good here",
+                message: "The token was revoked, has expired, or never was one.",
+                hint: None,
+            },
+            Self::NoCredential => Text {
+                status: StatusCode::UNAUTHORIZED,
+                code: "token_required",
+                title: "This address is for programs",
+                message: "It wants a token with each request, in the Authorization field.",
+                hint: None,
+            },
+            Self::Scope => Text {
+                status: StatusCode::FORBIDDEN,
+                code: "insufficient_scope",
+                title: "The token is not for this",
+                message: "The token is good, but it was not given out for this.",
+                hint: None,
+            },
             Self::Denied => Text {
                 status: StatusCode::FORBIDDEN,
                 code: "forbidden",
@@ -159,6 +192,10 @@ impl Refusal {
             Self::Upstream(error) => upstream_text(error),
         }
     }
+}
+
+fn ask(headers: &mut HeaderMap, how: HeaderValue) {
+    headers.insert(header::WWW_AUTHENTICATE, how);
 }
 
 fn admit_text(error: &AdmitError) -> Text {

@@ -14,13 +14,14 @@ use parking_lot::Mutex;
 use super::admit::{AdmitError, Admitted, admit, has_too_many_fields};
 use super::body::Body;
 use super::exchange::Onward;
-use super::gate::{Decision, decide};
+use super::gate::{Decision, decide, decide_grant};
 use super::here::{Asked, is_reserved, options};
 use super::hop::strip_hop_by_hop;
 use super::memo::{HostMemo, Memo};
 use super::path::{NormalPath, normalise, plain_view};
 use super::{Pipeline, Refusal};
 use crate::edge::{ClientAddr, Handle, Peer};
+use crate::login::Grant;
 use crate::portal::{Asker, PortalError, is_same_origin};
 use crate::routing::{Access, HostRoutes, NoRoute, Route};
 use crate::session::LiveSession;
@@ -48,6 +49,8 @@ pub(super) struct Notes {
     pub(super) client: Option<IpAddr>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) session: Option<LiveSession>,
+    /// Of a credential that came with it.
+    pub(super) grant: Option<Arc<Grant>>,
     /// There is a session, but not one that is good enough here: idle for too long, or too old a login.
     pub(super) anew: bool,
     /// The browser holds a session cookie that is good for nothing.
@@ -99,6 +102,7 @@ impl Handle for Visit {
                 trail.status = response.status().as_u16();
                 trail.route = notes.route;
                 trail.session = notes.session;
+                trail.grant = notes.grant;
             }
             if is_head {
                 response = Body::without_content(response);
@@ -158,10 +162,16 @@ impl Visit {
         let routes = shared.routes.host(&host.host).ok_or(Refusal::NotFound)?;
         let route = find_route(routes, &parts.method, &path)?;
         notes.route = Some(route.clone());
-        notes.session = self
-            .session(&mut parts.headers, route.into(), notes)
-            .await?;
-        let passed = match decide(route, notes.session.clone(), shared.clock.now()) {
+        notes.grant = self.granted(&mut parts.headers, route, client.ip)?;
+        let now = shared.clock.now();
+        let decision = if let Some(grant) = notes.grant.clone() {
+            decide_grant(route, grant, now)
+        } else {
+            let headers = &mut parts.headers;
+            notes.session = self.session(headers, route.into(), notes).await?;
+            decide(route, notes.session.clone(), shared.clock.now())
+        };
+        let passed = match decision {
             Decision::Pass(passed) => passed,
             Decision::NeedsLogin { anew } => {
                 notes.anew |= anew;
@@ -180,6 +190,9 @@ impl Visit {
         };
         match self.forward((parts, body), &onward, notes).await {
             // The session ended meanwhile, so the answer is what the next request would get.
+            Err(Refusal::Upstream(UpstreamError::Over)) if notes.grant.is_some() => {
+                Err(Refusal::BadCredential)
+            }
             Err(Refusal::Upstream(UpstreamError::Over)) => {
                 (notes.session, notes.clear_cookie) = (None, true);
                 Ok(self.challenge(kind, &uri, notes))

@@ -21,6 +21,8 @@ pub struct Route {
     /// Empty: every method.
     pub methods: Vec<Method>,
     pub access: Access,
+    /// Who may come with a credential in place of a session; `None`: nobody.
+    pub clients: Option<Clients>,
     pub caching: Caching,
     /// The namespace of what the app keeps in sessions; `None`: it keeps nothing.
     pub session_data: Option<String>,
@@ -75,6 +77,17 @@ pub enum Access {
         users: BTreeSet<String>,
         groups: BTreeSet<String>,
     },
+}
+
+/// Programs, which come with an API token.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Clients {
+    /// Whoever has a session may use the route too.
+    pub with_sessions: bool,
+    /// All of these must be among those of the token.
+    pub scopes: BTreeSet<String>,
+    /// The app gets the `Authorization` field too.
+    pub pass_authorization: bool,
 }
 
 /// What caches may keep of the answers.

@@ -22,16 +22,18 @@ pub(super) enum Kind {
     AccessDenied,
     AdminRefused,
     CookieTossing,
+    CredentialRefused,
     CrossSiteRefused,
     IdentityHeaderStripped,
     LoginThrottled,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::AccessDenied,
         Self::AdminRefused,
         Self::CookieTossing,
+        Self::CredentialRefused,
         Self::CrossSiteRefused,
         Self::IdentityHeaderStripped,
         Self::LoginThrottled,
@@ -43,6 +45,7 @@ impl Kind {
             Self::AccessDenied => "access_denied",
             Self::AdminRefused => "admin_refused",
             Self::CookieTossing => "cookie_tossing",
+            Self::CredentialRefused => "credential_refused",
             Self::CrossSiteRefused => "cross_site_refused",
             Self::IdentityHeaderStripped => "identity_header_stripped",
             Self::LoginThrottled => "login_throttled",

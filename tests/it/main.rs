@@ -17,6 +17,7 @@ mod access_log;
 mod assertion;
 mod audit;
 mod chromium;
+mod clients;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod cluster;
 mod config;

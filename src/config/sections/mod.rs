@@ -3,6 +3,7 @@
 
 mod admin;
 mod assertion;
+mod clients;
 mod headers;
 mod identity;
 mod limits;
@@ -88,6 +89,7 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
     let providers = provider::read(root.sections("provider"));
     let routing = route::read(root.sections("route"), &session, &identity);
     route::judge_together(&root, &routing, &providers);
+    let tokens = clients::tokens(root.section("clients"));
     let log = log::read(root.section("log"));
     root.finish();
 
@@ -113,6 +115,7 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
         identity: identity.layout,
         assertion: identity.assertion,
         forwarding: server.forwarding,
+        tokens: tokens.unwrap_or_else(|| file.with_file_name("tokens.toml")),
         providers: providers
             .into_iter()
             .map(|provider| provider.settings)

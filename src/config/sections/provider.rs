@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::config::reader::{Section, Value, quoted};
-use crate::login::{Kind, LocalSettings, Settings};
+use crate::login::{Kind, LocalSettings, Settings, TOKENS};
 
 #[derive(Debug)]
 pub(super) struct Provider {
@@ -92,6 +92,15 @@ fn id(value: &Value<'_>) -> Option<String> {
         let complaint = value.wrong(format!("{} is not an id", quoted(text)));
         complaint
             .help("lower-case letters, digits and hyphens, at most 32, like \"local\"")
+            .push();
+    }
+    if text == TOKENS {
+        value
+            .wrong(format!(
+                "{} is what users of API tokens are known by",
+                quoted(text)
+            ))
+            .help("take another one, like \"local\"")
             .push();
     }
     Some(text.to_owned())

@@ -7,6 +7,7 @@ use std::ops::Range;
 use http::Method;
 
 use super::assertion;
+use super::clients;
 use super::headers::{self, Side};
 use super::identity::Identity;
 use super::provider::Providers;
@@ -76,7 +77,7 @@ pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &
     let guarded = routing
         .routes
         .iter()
-        .find(|placed| !placed.route.access.is_open());
+        .find(|placed| needs_a_login(&placed.route));
     if let (Some(guarded), false) = (guarded, providers.any) {
         let line = report.line(&guarded.access);
         let message =
@@ -86,6 +87,14 @@ pub(super) fn judge_together(root: &Section<'_>, routing: &Routing, providers: &
             .other(guarded.access.clone(), "nobody could pass");
         complaint.help("add `[[provider]]` with `id = \"local\"`, `type = \"local\"` and `users = \"users.toml\"`").push();
     }
+}
+
+fn needs_a_login(route: &Route) -> bool {
+    let takes_sessions = route
+        .clients
+        .as_ref()
+        .is_none_or(|clients| clients.with_sessions);
+    takes_sessions && !route.access.is_open()
 }
 
 fn overlap(a: &Route, b: &Route) -> bool {
@@ -141,6 +150,7 @@ fn route(
     let assertion = assertion::of_route(&section, around.identity, || {
         place.map(|(host, path)| format!("{host}{path}"))
     });
+    let clients = clients::of_route(&section, access.as_ref());
     let allow = oddities(&section);
     let request_headers = headers::edits(
         section.section("request_headers"),
@@ -162,6 +172,7 @@ fn route(
         path,
         methods,
         access: access?,
+        clients,
         caching,
         session_data,
         assertion,
