@@ -23,6 +23,8 @@ fn route(host: &str, path: &str) -> Route {
         access: Access::User,
         cors_origins: Vec::new(),
         session_data: None,
+        assertion: None,
+        clients: None,
         upstream: Some(0),
         allow: BTreeSet::new(),
         idle_timeout: None,

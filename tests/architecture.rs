@@ -34,7 +34,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "pipeline",
-        "clock deadline edge identity portal routing session telemetry upstream wire",
+        "clock deadline edge identity login portal routing session telemetry upstream wire",
     ),
     (
         "admin",

@@ -1,6 +1,5 @@
 //! Settings to objects.
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -13,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Phase;
+use super::following::{follow_tokens, follow_users};
 use super::ways::{self, Ways};
 use super::worker::Worker;
 use crate::admin::{self, AdminState, Api, Node};
@@ -21,8 +21,8 @@ use crate::clock::Clock;
 use crate::config::{CertificateSource, Settings, StoreSettings};
 use crate::deadline::Watch;
 use crate::edge::{Certificates, Limits, Listener, Permits, Plaintext, Tls, serve_plaintext};
-use crate::identity::Subject;
-use crate::login::{LocalUsers, Oidc};
+use crate::identity::Signer;
+use crate::login::{LocalUsers, Oidc, TokenBook};
 use crate::pipeline::{Pipeline, Shared, Stripped};
 use crate::portal::{Pages, Portal};
 use crate::routing::RouteTable;
@@ -32,7 +32,7 @@ use crate::session::store::Postgres;
 #[cfg(feature = "redis")]
 use crate::session::store::Redis;
 use crate::session::store::{Embedded, Memory, SessionStore, StoreError};
-use crate::session::{CookieName, EndReason, Parts, Sessions, Touches};
+use crate::session::{CookieName, Parts, Sessions, Touches};
 use crate::telemetry::{AccessLog, Audit, LineWriter, Metrics};
 use crate::upstream::Upstreams;
 use crate::wire::RequestIds;
@@ -81,6 +81,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         users,
         oidc,
     } = ways::build(settings, clock)?;
+    let signer = signer(settings, &keyring)?;
     let portal = Arc::new(Portal {
         sessions: sessions.clone(),
         keyring,
@@ -90,6 +91,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         providers,
         browser_cookie: browser_cookie(&settings.session.cookie)?,
         clear_site_data: settings.clear_site_data.clone(),
+        keys: signer.as_ref().map(|signer| signer.published().clone()),
     });
     let api = Api {
         sessions,
@@ -101,7 +103,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         },
     };
     let tls = Arc::new(Tls::new(certificates(settings, clock)?)?);
-    let shared = share(settings, clock, (portal, audit, metrics.clone()))?;
+    let shared = share(settings, clock, (portal, audit, metrics.clone()), signer)?;
     Ok(Built {
         shared: Arc::new(shared),
         admin: Arc::new(AdminState::new(metrics, store).with_api(api)),
@@ -120,6 +122,7 @@ fn share(
     settings: &Settings,
     clock: &Clock,
     (portal, audit, metrics): (Arc<Portal>, Audit, Arc<Metrics>),
+    signer: Option<Arc<Signer>>,
 ) -> anyhow::Result<Shared> {
     let routes = RouteTable::new(settings.routes.clone())?;
     // In the order of the file, as the table counts them.
@@ -137,7 +140,9 @@ fn share(
         sessions: portal.sessions.clone(),
         cookie_names: portal.cookie_names(),
         portal,
+        tokens: tokens(settings),
         layout: settings.identity.clone(),
+        signer,
         trailers: stripped.trailer_filter(),
         stripped,
         forwarding: settings.forwarding,
@@ -150,6 +155,22 @@ fn share(
         draining: Arc::default(),
         ids: RequestIds::default(),
     })
+}
+
+/// Where some route's app gets assertions.
+fn signer(settings: &Settings, keyring: &Keyring) -> anyhow::Result<Option<Arc<Signer>>> {
+    let is_used = settings
+        .routes
+        .iter()
+        .any(|route| route.assertion.is_some());
+    let signer = is_used.then(|| Signer::new(settings.assertion.clone(), keyring));
+    Ok(signer.transpose()?.map(Arc::new))
+}
+
+/// Where some route takes them.
+fn tokens(settings: &Settings) -> Option<Arc<TokenBook>> {
+    let is_used = settings.routes.iter().any(|route| route.clients.is_some());
+    is_used.then(|| Arc::new(TokenBook::open(settings.tokens.clone())))
 }
 
 /// Beside the session's own cookie, for one host alone.
@@ -256,7 +277,11 @@ impl Built {
     ) -> JoinHandle<()> {
         let sessions = self.shared.sessions.clone();
         if let Some((id, users)) = self.users.clone() {
-            control.spawn(follow_users(sessions.clone(), id, users, phases.clone()));
+            let follow = follow_users(sessions.clone(), id, users);
+            control.spawn(while_serving(follow, phases.clone()));
+        }
+        if let Some(tokens) = self.shared.tokens.clone() {
+            control.spawn(while_running(follow_tokens(tokens), phases.clone()));
         }
         for oidc in self.oidc.clone() {
             control.spawn(while_running(
@@ -336,32 +361,4 @@ async fn while_running(work: impl Future<Output = ()>, mut phases: watch::Receiv
         () = work => {}
         over = phases.wait_for(|phase| *phase == Phase::Stop) => drop(over),
     }
-}
-
-/// Ends the sessions of users who were removed or whose password was changed (R5).
-async fn follow_users(
-    sessions: Arc<Sessions>,
-    provider: String,
-    users: Arc<LocalUsers>,
-    phases: watch::Receiver<Phase>,
-) {
-    let follow = async {
-        let mut looks = tokio::time::interval(std::time::Duration::from_secs(1));
-        let mut changed = BTreeSet::new();
-        loop {
-            looks.tick().await;
-            changed.extend(users.changes());
-            for id in std::mem::take(&mut changed) {
-                let subject = Subject {
-                    provider: provider.clone(),
-                    id,
-                };
-                if let Err(error) = sessions.end_all_of(&subject, EndReason::UserChanged).await {
-                    tracing::error!(%subject, %error, "the sessions of a changed user could not be ended yet");
-                    changed.insert(subject.id);
-                }
-            }
-        }
-    };
-    while_serving(follow, phases).await;
 }

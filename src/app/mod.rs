@@ -2,6 +2,7 @@
 //! the command line and the demo know it.
 
 mod build;
+mod following;
 mod signals;
 mod sockets;
 mod ways;

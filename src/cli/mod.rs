@@ -5,6 +5,7 @@ pub mod audit;
 pub mod cert;
 pub mod session;
 mod table;
+pub mod token;
 pub mod user;
 
 use std::io::Write;
@@ -53,6 +54,8 @@ enum Command {
     Run(ConfigFile),
     /// List the sessions of a running Doorward, and end them
     Session(SessionArgs),
+    /// Manage API tokens, which programs use in place of a session
+    Token(TokenArgs),
     /// Manage local users
     User(UserArgs),
 }
@@ -95,6 +98,20 @@ struct UserArgs {
     command: user::UserCommand,
 }
 
+#[derive(Args, Debug)]
+struct TokenArgs {
+    /// The configuration that names the tokens file
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "config.toml",
+        global = true
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: token::TokenCommand,
+}
+
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -119,6 +136,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Session(args) => {
             let doorward = AdminClient::new(admin_socket(&args)?)?;
             session::run(&args.command, &doorward)
+        }
+        Command::Token(token) => {
+            let settings = config::load(&token.config, Missing::Tolerated)?;
+            token::run(&token.command, &settings.tokens)
         }
         Command::User(user) => {
             let settings = config::load(&user.config, Missing::Tolerated)?;

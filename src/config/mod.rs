@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use http::HeaderValue;
 use ipnet::IpNet;
 
-use crate::identity::{Forwarding, HeaderLayout};
+use crate::identity::{AssertionSettings, Forwarding, HeaderLayout};
 use crate::routing::Route;
 use crate::secret::Secret;
 use crate::{edge, login, session, telemetry, upstream};
@@ -50,7 +50,10 @@ pub struct Settings {
     pub secrets: Vec<Secret>,
     pub store: StoreSettings,
     pub identity: HeaderLayout,
+    pub assertion: AssertionSettings,
     pub forwarding: Forwarding,
+    /// The file of API tokens.
+    pub tokens: PathBuf,
     pub providers: Vec<login::Settings>,
     pub upstreams: Vec<upstream::Target>,
     pub routes: Vec<Route>,

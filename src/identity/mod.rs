@@ -1,7 +1,9 @@
 //! Who a session belongs to, and how upstreams are told. It knows no session and no login.
 
+mod assertion;
 mod headers;
 
+pub use assertion::{ASSERTION, Algorithm, AssertionSettings, Kept, KeyError, Signer, Statement};
 pub use headers::{FoldedNames, HeaderLayout, IdentityHeaders, Preset, fold_eq, strip};
 
 use std::fmt;

@@ -197,7 +197,7 @@ fn comments_above(text: &str, header: usize) -> usize {
 }
 
 /// Holds the file beside the users file that commands lock. It stays: removing it would let two in at once.
-fn lock(target: &Path) -> Result<File, UserFileError> {
+pub(super) fn lock(target: &Path) -> Result<File, UserFileError> {
     let path = beside(target, ".lock");
     let failed = |source| UserFileError::Io {
         path: path.clone(),
@@ -226,7 +226,7 @@ fn beside(target: &Path, suffix: &str) -> PathBuf {
     target.with_file_name(format!(".{name}{suffix}"))
 }
 
-fn replace_file(target: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace_file(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let unique = BASE64_URL_SAFE_NO_PAD.encode(random::<9>());
     let fresh = beside(target, &format!(".{unique}.new"));
     let written = write_fresh(&fresh, target, bytes).and_then(|()| fs::rename(&fresh, target));

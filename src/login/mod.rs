@@ -1,6 +1,7 @@
 //! Proving who you are. A method returns a [`Step`] or a [`Proof`], never a response; it knows no session.
 
 mod editing;
+mod grant;
 mod hashing;
 mod oidc;
 mod password;
@@ -8,9 +9,12 @@ mod pending;
 mod roster;
 mod rules;
 mod throttle;
+mod token_book;
+mod tokens;
 mod users;
 
 pub use editing::NewUser;
+pub use grant::Grant;
 pub use hashing::{HashCost, Hasher, HashingError};
 pub use oidc::{
     ALGORITHMS, Answer, Beginning, ClaimPath, ClientAuthentication, ClientKey, Flaw, Logout,
@@ -20,6 +24,8 @@ pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};
 pub use rules::{NewPassword, PasswordRefused};
 pub use throttle::{Attempt, Reservation, Throttle, Verdict};
+pub use token_book::{TOKENS, TokenBook};
+pub use tokens::{ApiToken, NewToken, TokenError, TokenFile};
 pub use users::{User, UserFile, UserFileError};
 
 use std::fmt;

@@ -42,7 +42,7 @@ struct State {
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stamp {
+pub(super) enum Stamp {
     Missing,
     File {
         inode: u64,
@@ -160,7 +160,7 @@ fn others(before: &UserFile, now: &UserFile) -> Vec<String> {
 }
 
 impl Stamp {
-    fn of(path: &std::path::Path) -> Self {
+    pub(super) fn of(path: &std::path::Path) -> Self {
         match fs::metadata(path) {
             Ok(found) => Self::File {
                 inode: found.ino(),

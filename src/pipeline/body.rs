@@ -11,15 +11,15 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 
 use super::forward::clean_trailers;
+use super::gate::{Bearer, Passed};
 use super::trail::Trail;
-use crate::session::LiveSession;
-use crate::upstream::{ResponseBody, UpstreamError};
+use crate::upstream::{Over, ResponseBody, Until, UpstreamError};
 
 #[derive(Debug)]
 pub struct Body {
     kind: Kind,
-    /// What an app sends is for this session alone. `None` for what anybody may see.
-    session: Option<Held>,
+    /// What an app sends is for these alone. `None` for what anybody may see.
+    bearer: Option<Held>,
     /// Written when the body is gone. `None` where no access log is kept.
     trail: Option<Box<Trail>>,
 }
@@ -34,7 +34,7 @@ impl Body {
     pub(super) fn own(bytes: Bytes) -> Self {
         Self {
             kind: Kind::Own(Full::new(bytes)),
-            session: None,
+            bearer: None,
             trail: None,
         }
     }
@@ -42,14 +42,14 @@ impl Body {
     pub(super) fn proxied(body: ResponseBody) -> Self {
         Self {
             kind: Kind::Proxied(body),
-            session: None,
+            bearer: None,
             trail: None,
         }
     }
 
-    /// Ends with the session, in the middle of a transfer or of a silence (R5).
-    pub(super) fn within(mut self, session: Option<&LiveSession>) -> Self {
-        self.session = session.cloned().map(Held::new);
+    /// Ends with the session or the credential, in the middle of a transfer or of a silence (R5).
+    pub(super) fn within(mut self, passed: &Passed) -> Self {
+        self.bearer = passed.bearer().cloned().map(Held::new);
         self
     }
 
@@ -80,39 +80,37 @@ pub enum BodyError {
     Upstream(#[from] UpstreamError),
 }
 
-/// A session that a body belongs to.
+/// Whom a body belongs to.
 struct Held {
-    session: LiveSession,
+    bearer: Bearer,
     /// What came with the head goes with the head: a short answer is whole or not there at all.
     has_begun: bool,
     /// Made when there is something to wait for: most bodies are there before anybody asks.
-    ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    ended: Option<Over>,
 }
 
 impl Held {
-    fn new(session: LiveSession) -> Self {
+    fn new(bearer: Bearer) -> Self {
         Self {
-            session,
+            bearer,
             has_begun: false,
             ended: None,
         }
     }
 
-    /// Whether the session is over. A body that waits is woken when that happens.
+    /// Whether that is over. A body that waits is woken when that happens.
     fn is_over(&mut self, waits: bool, cx: &mut Context<'_>) -> bool {
         if !waits {
-            return std::mem::replace(&mut self.has_begun, true) && self.session.is_over();
+            return std::mem::replace(&mut self.has_begun, true) && self.bearer.is_over();
         }
-        let ended = self
-            .ended
-            .get_or_insert_with(|| Box::pin(self.session.ended()));
+        let ended = self.ended.get_or_insert_with(|| self.bearer.over());
         ended.as_mut().poll(cx).is_ready()
     }
 }
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Held").field(&self.session.sid()).finish()
+        f.debug_struct("Held").finish_non_exhaustive()
     }
 }
 
@@ -143,7 +141,7 @@ impl HttpBody for Body {
                 .map(|frame| frame.map(|frame| frame.map(fit_for_a_browser)))
                 .map_err(BodyError::from),
         };
-        if let Some(held) = &mut self.session
+        if let Some(held) = &mut self.bearer
             && !matches!(polled, Poll::Ready(None))
             && held.is_over(polled.is_pending(), cx)
         {

@@ -23,9 +23,8 @@ const UNSET: HeaderName = HeaderName::from_static("doorward-session-unset");
 pub(super) fn tell(
     headers: &mut HeaderMap,
     shared: &Shared,
-    (namespace, session): (&str, Option<&LiveSession>),
+    (namespace, session): (&str, &LiveSession),
 ) {
-    let Some(session) = session else { return };
     if let Ok(sid) = HeaderValue::try_from(session.sid().to_string()) {
         headers.insert(SESSION, sid);
     }

@@ -62,7 +62,7 @@ impl Visit {
             forward::switch(response.headers_mut());
         }
         forward::complete_response(response.headers_mut(), route, target, onward.host);
-        Ok(response.map(|body| body.within(passed.session())))
+        Ok(response.map(|body| body.within(passed)))
     }
 
     fn state(&self, parts: &mut Parts, onward: &Onward<'_>) {
@@ -83,7 +83,7 @@ impl Visit {
             host,
             x_forwarded_for: &x_forwarded_for,
             forwarded: &forwarded,
-            session: passed.session(),
+            bearer: passed.bearer(),
             wants_trailers: kind.wants_trailers,
             upgrade: kind.upgrade,
         };

@@ -8,12 +8,13 @@ use http::uri::{PathAndQuery, Uri};
 
 use super::Shared;
 use super::data;
+use super::gate::Bearer;
 use super::hop::{forbidden_trailer, strip_hop_by_hop};
 use super::memo::HostMemo;
 use super::path::NormalPath;
-use crate::identity::{Forwarding, fold_eq};
+use crate::identity::{ASSERTION, Forwarding, fold_eq};
 use crate::routing::{Edits, Route};
-use crate::session::{LiveSession, is_ours};
+use crate::session::is_ours;
 use crate::upstream::{Prefix, Target, rewrite_location};
 
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
@@ -34,7 +35,7 @@ pub(super) struct Statement<'a> {
     pub(super) host: &'a HostMemo,
     pub(super) x_forwarded_for: &'a HeaderValue,
     pub(super) forwarded: &'a HeaderValue,
-    pub(super) session: Option<&'a LiveSession>,
+    pub(super) bearer: Option<&'a Bearer>,
     pub(super) wants_trailers: bool,
     pub(super) upgrade: bool,
 }
@@ -67,14 +68,42 @@ pub(super) fn state(request: &mut Parts, shared: &Shared, statement: &Statement<
     }
     edit(headers, &statement.route.request_headers);
     // Last, so that no edit can put somebody else's name there.
-    if let Some(identity) = statement
-        .session
-        .and_then(|session| session.headers(&shared.layout))
-    {
+    let Some(bearer) = statement.bearer else {
+        return;
+    };
+    tell_who(headers, shared, (statement.route, bearer));
+    if let (Some(namespace), Bearer::Session(session)) = (&statement.route.session_data, bearer) {
+        data::tell(headers, shared, (namespace, session));
+    }
+}
+
+/// Puts in who the user is, also as a signed statement where the route has one.
+pub(super) fn tell_who(
+    headers: &mut HeaderMap,
+    shared: &Shared,
+    (route, bearer): (&Route, &Bearer),
+) {
+    let identity = match bearer {
+        Bearer::Credential(grant, _) => Some(grant.headers(&shared.layout)),
+        Bearer::Session(session) => session.headers(&shared.layout),
+    };
+    if let Some(identity) = identity {
         identity.insert(headers);
     }
-    if let Some(namespace) = &statement.route.session_data {
-        data::tell(headers, shared, (namespace, statement.session));
+    if let Some(audience) = &route.assertion {
+        assert(headers, shared, (audience, bearer));
+    }
+}
+
+fn assert(headers: &mut HeaderMap, shared: &Shared, (audience, bearer): (&str, &Bearer)) {
+    let Some(signer) = &shared.signer else { return };
+    let now = shared.clock.now();
+    let assertion = match bearer {
+        Bearer::Credential(grant, _) => grant.assertion(signer, audience, now),
+        Bearer::Session(session) => session.assertion(signer, audience, now),
+    };
+    if let Some(assertion) = assertion {
+        headers.insert(ASSERTION, assertion);
     }
 }
 

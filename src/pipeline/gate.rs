@@ -1,7 +1,12 @@
-//! Who may pass: a pure decision from a route's rule and a session. Only what it returns lets a request go on.
+//! Who may pass: a pure decision from a route's rule and a session, or a credential. Only what it returns lets a request
+//! go on.
 
+use std::sync::Arc;
+
+use super::client::covers;
 use crate::clock::Timestamp;
 use crate::identity::Identity;
+use crate::login::Grant;
 use crate::routing::{Access, Route};
 use crate::session::{LiveSession, is_proof_too_old};
 use crate::upstream::{Over, Until};
@@ -18,22 +23,56 @@ pub enum Decision {
     Pass(Passed),
 }
 
-/// Proof that a request may go on to its app, and as whom. Only [`decide`] makes one.
+/// Proof that a request may go on to its app, and as whom. Only [`decide`] and [`decide_grant`] make one.
 #[derive(Clone, Debug)]
-pub struct Passed(Option<LiveSession>);
+pub struct Passed(Option<Bearer>);
+
+/// Who a request is made by.
+#[derive(Clone, Debug)]
+pub enum Bearer {
+    /// Of a credential that came with the request, at this time.
+    Credential(Arc<Grant>, Timestamp),
+    Session(LiveSession),
+}
 
 impl Passed {
     /// `None`: nobody in particular, on a public route.
-    pub fn session(&self) -> Option<&LiveSession> {
+    pub fn bearer(&self) -> Option<&Bearer> {
         self.0.as_ref()
+    }
+
+    /// `None` too for whoever came with a credential.
+    pub fn session(&self) -> Option<&LiveSession> {
+        match &self.0 {
+            Some(Bearer::Session(session)) => Some(session),
+            Some(Bearer::Credential(..)) | None => None,
+        }
     }
 }
 
-/// What is sent on for a session is called off when that ends.
+impl Bearer {
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Credential(grant, _) => grant.is_over(),
+            Self::Session(session) => session.is_over(),
+        }
+    }
+}
+
+/// What is sent on is called off when that ends which it is sent on for.
+impl Until for Bearer {
+    fn over(&self) -> Over {
+        match self {
+            Self::Credential(grant, now) => Box::pin(grant.ended(*now)),
+            Self::Session(session) => Box::pin(session.ended()),
+        }
+    }
+}
+
 impl Until for Passed {
     fn over(&self) -> Over {
         match &self.0 {
-            Some(session) => Box::pin(session.ended()),
+            Some(bearer) => bearer.over(),
             None => Box::pin(std::future::pending()),
         }
     }
@@ -53,7 +92,17 @@ pub fn decide(route: &Route, session: Option<LiveSession>, now: Timestamp) -> De
         Some(false) => Decision::Denied,
         None => Decision::NeedsLogin { anew: false },
         Some(true) if session.as_ref().is_some_and(too_old) => Decision::NeedsLogin { anew: true },
-        Some(true) => Decision::Pass(Passed(session)),
+        Some(true) => Decision::Pass(Passed(session.map(Bearer::Session))),
+    }
+}
+
+/// As [`decide`], for who comes with a credential: that is never asked to log in.
+pub fn decide_grant(route: &Route, grant: Arc<Grant>, now: Timestamp) -> Decision {
+    let clients = route.clients.as_ref();
+    let is_covered = clients.is_some_and(|clients| covers(&grant, clients));
+    match decide_who(&route.access, Some(&grant.identity)) {
+        Some(true) if is_covered => Decision::Pass(Passed(Some(Bearer::Credential(grant, now)))),
+        _ => Decision::Denied,
     }
 }
 

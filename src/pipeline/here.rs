@@ -10,6 +10,7 @@ use http::{Method, Response, StatusCode, Uri};
 use super::Refusal;
 use super::Shared;
 use super::body::Body;
+use super::client::{ASK, covers};
 use super::memo::HostMemo;
 use super::path::NormalPath;
 use super::recall::Terms;
@@ -17,10 +18,10 @@ use super::trail::Trail;
 use super::visit::{Kind, Notes, Visit};
 use crate::portal::{Asker, Challenge, Portal, PortalRequest};
 use crate::routing::Route;
-use crate::session::Presence;
+use crate::session::{LiveSession, Presence};
 use crate::telemetry::{AuditEvent, UpstreamFailure};
 use crate::upstream::UpstreamError;
-use crate::wire::{ClientBody, RESERVED_PREFIX, RequestId};
+use crate::wire::{ClientBody, RESERVED_PREFIX, RequestId, WELL_KNOWN_PREFIX};
 
 /// A request to one of our own places.
 pub(super) struct Asked<'a> {
@@ -41,11 +42,13 @@ impl Visit {
         if let Some(odd) = asked.path.oddities().iter().next() {
             return Err(Refusal::Odd(odd));
         }
-        let place = asked
-            .path
-            .as_str()
-            .get(RESERVED_PREFIX.len()..)
-            .unwrap_or_default();
+        let path = asked.path.as_str();
+        if let Some(place) = path.strip_prefix(WELL_KNOWN_PREFIX) {
+            // The same for everybody: no session is looked for.
+            let page = shared.portal.publish(&parts.method, place)?;
+            return Ok(page.map(Body::own));
+        }
+        let place = path.get(RESERVED_PREFIX.len()..).unwrap_or_default();
         // Our own pages do not keep a session alive.
         let presence = Presence {
             idle_timeout: None,
@@ -94,7 +97,7 @@ impl Visit {
         let target = uri
             .path_and_query()
             .map_or("/", http::uri::PathAndQuery::as_str);
-        Challenge {
+        let mut answer = Challenge {
             asker: kind.asker,
             target,
             authority: host.authority(),
@@ -109,29 +112,40 @@ impl Visit {
             is_asked_elsewhere: false,
             id: notes.id.unwrap_or_else(|| shared.ids.next()),
         }
-        .respond()
-        .map(Body::own)
+        .respond();
+        let takes_tokens = notes
+            .route
+            .as_ref()
+            .is_some_and(|route| route.clients.is_some());
+        if takes_tokens && answer.status() == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().append(header::WWW_AUTHENTICATE, ASK);
+        }
+        answer.map(Body::own)
     }
 
     pub(super) fn deny(&self, route: &Route, notes: &Notes, address: IpAddr) -> Refusal {
         let session = notes.session.as_ref();
-        if let Some((session, identity)) = session.and_then(|s| Some((s, s.identity()?))) {
-            let (sid, user, route) = (
-                session.sid().to_string(),
-                identity.user.clone(),
-                route.id.clone(),
-            );
-            self.pipeline
-                .shared
-                .audit
-                .record(&AuditEvent::AccessDenied {
-                    sid,
-                    user,
-                    route,
-                    address,
-                });
+        let granted = notes.grant.as_ref().map(|grant| &grant.identity);
+        let identity = session.and_then(LiveSession::identity).or(granted);
+        if let Some(identity) = identity {
+            let event = AuditEvent::AccessDenied {
+                sid: session.map(|session| session.sid().to_string()),
+                user: identity.user.clone(),
+                route: route.id.clone(),
+                address,
+            };
+            self.pipeline.shared.audit.record(&event);
         }
-        Refusal::Denied
+        let lacks_scope = |grant| {
+            route
+                .clients
+                .as_ref()
+                .is_some_and(|clients| !covers(grant, clients))
+        };
+        match &notes.grant {
+            Some(grant) if lacks_scope(grant) => Refusal::Scope,
+            _ => Refusal::Denied,
+        }
     }
 
     pub(super) fn refuse(
@@ -177,7 +191,11 @@ impl Shared {
 }
 
 pub(super) fn is_reserved(path: &str) -> bool {
-    path.starts_with(RESERVED_PREFIX) || path == RESERVED_PREFIX.trim_end_matches('/')
+    let is_within = |prefix: &str| {
+        let rest = path.strip_prefix(prefix.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    is_within(RESERVED_PREFIX) || is_within(WELL_KNOWN_PREFIX)
 }
 
 /// The answer to an OPTIONS request that was to get no further than here (RFC 9110 section 7.6.2).

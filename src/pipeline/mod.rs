@@ -3,6 +3,7 @@
 pub mod admit;
 mod body;
 mod caching;
+mod client;
 mod cors;
 mod data;
 mod exchange;
@@ -18,9 +19,10 @@ mod recall;
 mod refusal;
 mod trail;
 mod visit;
+mod wording;
 
 pub use body::Body;
-pub use gate::{Decision, Passed, decide};
+pub use gate::{Bearer, Decision, Passed, decide, decide_grant};
 pub use refusal::Refusal;
 pub use visit::Visit;
 
@@ -34,7 +36,8 @@ use ipnet::IpNet;
 use crate::clock::Clock;
 use crate::deadline::Drain;
 use crate::edge::{Connect, Peer};
-use crate::identity::{FoldedNames, Forwarding, HeaderLayout, strip};
+use crate::identity::{FoldedNames, Forwarding, HeaderLayout, Signer, strip};
+use crate::login::TokenBook;
 use crate::portal::Portal;
 use crate::routing::RouteTable;
 use crate::session::Sessions;
@@ -58,7 +61,11 @@ pub struct Shared {
     pub route_metrics: Vec<Arc<RouteMetrics>>,
     pub sessions: Arc<Sessions>,
     pub portal: Arc<Portal>,
+    /// Whose API tokens are good. `None` where no route takes any.
+    pub tokens: Option<Arc<TokenBook>>,
     pub layout: HeaderLayout,
+    /// `None` where no route's app gets assertions.
+    pub signer: Option<Arc<Signer>>,
     pub stripped: Arc<Stripped>,
     /// The cookies that are ours alone.
     pub cookie_names: [String; 2],

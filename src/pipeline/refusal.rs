@@ -2,12 +2,14 @@
 //! with a request id and nothing that helps an attacker.
 
 use http::StatusCode;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use serde_json::json;
 
 use super::admit::AdmitError;
+use super::client::{ASK, ASK_FOR_ANOTHER, ASK_FOR_MORE};
 use super::path::PathError;
-use crate::portal::{Audience, Cause, ErrorView, Pages, PortalError, Stranded};
+use super::wording::Text;
+use crate::portal::{Audience, ErrorView, Pages, PortalError};
 use crate::routing::Oddity;
 use crate::upstream::UpstreamError;
 use crate::wire::{Page, RequestId, json_page};
@@ -17,6 +19,9 @@ use crate::wire::{Page, RequestId, json_page};
 pub enum Refusal {
     #[error("refused: {0}")]
     Admit(#[from] AdmitError),
+    /// It may have been good before.
+    #[error("the credential is not good")]
+    BadCredential,
     #[error("the route is not for this user")]
     Denied,
     #[error("the request has come through here too often")]
@@ -26,6 +31,9 @@ pub enum Refusal {
     /// The host is not one that the connection's certificate is for.
     #[error("the host does not fit the certificate")]
     Misdirected,
+    /// Where only programs are served.
+    #[error("no credential")]
+    NoCredential,
     #[error("no route")]
     NotFound,
     #[error("the path holds {0}, which the route does not allow")]
@@ -39,6 +47,8 @@ pub enum Refusal {
     /// Another proxy asks for its client, in a way that is not to be understood in just one.
     #[error("a question of another proxy with {0}")]
     Question(&'static str),
+    #[error("the credential is not for this")]
+    Scope,
     #[error("the session store gives no answer: {0}")]
     Store(String),
     #[error("somebody asks as a proxy would, whom trusted_proxies does not name")]
@@ -47,16 +57,6 @@ pub enum Refusal {
     TooManyFields,
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-}
-
-/// What a person is told.
-struct Text {
-    status: StatusCode,
-    /// For programs: stable, in snake case.
-    code: &'static str,
-    title: &'static str,
-    message: &'static str,
-    hint: Option<&'static str>,
 }
 
 impl Refusal {
@@ -92,6 +92,9 @@ impl Refusal {
             Self::Portal(PortalError::Method { allow }) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
+            Self::BadCredential => ask(headers, ASK_FOR_ANOTHER),
+            Self::NoCredential => ask(headers, ASK),
+            Self::Scope => ask(headers, ASK_FOR_MORE),
             Self::Method { allow } => {
                 if let Ok(allow) = HeaderValue::try_from(allow) {
                     headers.insert(header::ALLOW, allow);
@@ -127,275 +130,10 @@ impl Refusal {
         };
         Some(("Log in", &stranded.again))
     }
-
-    fn text(&self) -> Text {
-        match self {
-            Self::Admit(error) => admit_text(error),
-            Self::Denied => Text {
-                status: StatusCode::FORBIDDEN,
-                code: "forbidden",
-                title: "You have no access to this",
-                message: "You are logged in, but this part of the site is not open to your account.",
-                hint: Some("If you need it, ask whoever runs this site."),
-            },
-            Self::Loop => Text {
-                status: StatusCode::LOOP_DETECTED,
-                code: "loop_detected",
-                title: "This site points at itself",
-                message: "The request went round in a circle and was stopped.",
-                hint: None,
-            },
-            Self::Method { .. } => Text {
-                status: StatusCode::METHOD_NOT_ALLOWED,
-                code: "method_not_allowed",
-                title: "That cannot be done here",
-                message: "This address does not take requests of this kind.",
-                hint: None,
-            },
-            Self::Misdirected => Text {
-                status: StatusCode::MISDIRECTED_REQUEST,
-                code: "misdirected_request",
-                title: "Wrong connection",
-                message: "This connection is not for the host that was asked for.",
-                hint: Some("Open the address anew."),
-            },
-            Self::NotFound => Text {
-                status: StatusCode::NOT_FOUND,
-                code: "not_found",
-                title: "Nothing is here",
-                message: "There is no page at this address.",
-                hint: Some("Check the address for a typing error."),
-            },
-            Self::Origin => Text {
-                status: StatusCode::FORBIDDEN,
-                code: "origin_not_allowed",
-                title: "Scripts of that site may not do this",
-                message: "Scripts of the site that asks have no access to this address.",
-                hint: None,
-            },
-            Self::UntrustedPeer => Text {
-                status: StatusCode::FORBIDDEN,
-                code: "untrusted_peer",
-                title: "That is not for you to ask",
-                message: "This address answers other proxies of this site.",
-                hint: None,
-            },
-            Self::Odd(_) | Self::Path(_) | Self::Question(_) => {
-                bad_request("The address cannot be read in just one way.")
-            }
-            Self::Portal(error) => portal_text(error),
-            Self::Store(_) => Text {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "sessions_unavailable",
-                title: "Sessions cannot be checked right now",
-                message: "You have not been logged out. Your session will be there when this is over.",
-                hint: Some("Try again in a few seconds."),
-            },
-            Self::TooManyFields => Text {
-                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                code: "too_many_fields",
-                title: "That is too much",
-                message: "The request has more header fields than are taken here.",
-                hint: Some("Deleting this site's cookies may help."),
-            },
-            Self::Upstream(error) => upstream_text(error),
-        }
-    }
 }
 
-fn admit_text(error: &AdmitError) -> Text {
-    let status = match error {
-        AdmitError::Coding(_) => StatusCode::NOT_IMPLEMENTED,
-        AdmitError::Expectation(_) => StatusCode::EXPECTATION_FAILED,
-        AdmitError::Malformed(_) | AdmitError::OptionsStar => StatusCode::BAD_REQUEST,
-        AdmitError::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-    };
-    match status {
-        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Text {
-            status,
-            code: "not_supported",
-            title: "That is not supported",
-            message: "This kind of request is not supported here.",
-            hint: None,
-        },
-        StatusCode::EXPECTATION_FAILED => Text {
-            status,
-            code: "expectation_failed",
-            title: "That cannot be promised",
-            message: "The request expects something that is not offered here.",
-            hint: None,
-        },
-        _ => Text {
-            status,
-            ..bad_request("The request is not one that can be understood in just one way.")
-        },
-    }
-}
-
-fn portal_text(error: &PortalError) -> Text {
-    match error {
-        PortalError::Body(_) => bad_request("The form could not be read."),
-        PortalError::BodyTooLarge => too_large(),
-        PortalError::CrossSite => Text {
-            status: StatusCode::FORBIDDEN,
-            code: "cross_site",
-            title: "This came from somewhere else",
-            message: "For your safety, requests that change something are taken from this site's own pages only.",
-            hint: Some("Go back, reload the page and try again."),
-        },
-        PortalError::Method { .. } => Text {
-            status: StatusCode::METHOD_NOT_ALLOWED,
-            code: "method_not_allowed",
-            title: "That cannot be done here",
-            message: "This address does not take requests of this kind.",
-            hint: None,
-        },
-        PortalError::NotFound => Text {
-            status: StatusCode::NOT_FOUND,
-            code: "not_found",
-            title: "Nothing is here",
-            message: "There is no page at this address.",
-            hint: None,
-        },
-        PortalError::Stranded(stranded) => stranded_text(stranded),
-        PortalError::Store(_) => Text {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            code: "sessions_unavailable",
-            title: "Sessions cannot be changed right now",
-            message: "What you asked for could not be saved.",
-            hint: Some("Try again in a few seconds."),
-        },
-    }
-}
-
-fn stranded_text(stranded: &Stranded) -> Text {
-    let (status, code, title, message, hint) = match &stranded.cause {
-        Cause::Unavailable(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "provider_unavailable",
-            "Logging in does not work right now",
-            "The service that checks who you are does not answer.",
-            "Try again in a little while.",
-        ),
-        Cause::Refused(_) => (
-            StatusCode::FORBIDDEN,
-            "login_refused",
-            "You were not logged in",
-            "The service that checks who you are ended the login.",
-            "Try again. If that does not help, ask whoever runs this site.",
-        ),
-        Cause::Unbelievable(_) => (
-            StatusCode::BAD_GATEWAY,
-            "login_answer_invalid",
-            "The login did not work",
-            "The service that checks who you are gave an answer that cannot be trusted.",
-            "Try again. If that does not help, tell whoever runs this site.",
-        ),
-        Cause::Expired => (
-            StatusCode::BAD_REQUEST,
-            "login_expired",
-            "The login took too long",
-            "It was begun more than an hour ago.",
-            "Log in once more.",
-        ),
-        Cause::Foreign | Cause::Malformed(_) => (
-            StatusCode::BAD_REQUEST,
-            "login_unknown",
-            "This login did not begin here",
-            "It began in another browser, or this browser keeps no cookies of this site.",
-            "Log in once more.",
-        ),
-        Cause::Overtaken => (
-            StatusCode::CONFLICT,
-            "sessions_ended",
-            "Your sessions were ended",
-            "That happened while you were logging in.",
-            "Log in once more.",
-        ),
-        Cause::Full { .. } => (
-            StatusCode::FORBIDDEN,
-            "too_many_sessions",
-            "You are logged in elsewhere",
-            "You have as many sessions as are allowed.",
-            "Log out at one of the other places first.",
-        ),
-    };
-    Text {
-        status,
-        code,
-        title,
-        message,
-        hint: Some(hint),
-    }
-}
-
-fn upstream_text(error: &UpstreamError) -> Text {
-    let (status, code, title, message) = match error {
-        UpstreamError::ClientBody(_) => {
-            return Text {
-                status: StatusCode::REQUEST_TIMEOUT,
-                code: "request_incomplete",
-                title: "Your request did not arrive whole",
-                message: "The connection stopped in the middle of what was being sent.",
-                hint: Some("Try again."),
-            };
-        }
-        UpstreamError::BodyTooLarge => return too_large(),
-        UpstreamError::Over => {
-            return Text {
-                status: StatusCode::UNAUTHORIZED,
-                code: "login_required",
-                title: "Your session has ended",
-                message: "It ended while your request was on its way.",
-                hint: Some("Log in again."),
-            };
-        }
-        UpstreamError::Connect(_) | UpstreamError::Exchange(_) => (
-            StatusCode::BAD_GATEWAY,
-            "bad_gateway",
-            "The app does not answer",
-            "This site is up, but the app behind it is not answering.",
-        ),
-        UpstreamError::Exhausted(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "The app is very busy",
-            "More people are using the app than it can serve at once.",
-        ),
-        UpstreamError::Timeout => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "gateway_timeout",
-            "The app takes too long",
-            "The app behind this site did not answer in time.",
-        ),
-    };
-    Text {
-        status,
-        code,
-        title,
-        message,
-        hint: Some("Try again in a little while."),
-    }
-}
-
-fn too_large() -> Text {
-    Text {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        code: "too_large",
-        title: "That is too large",
-        message: "What was sent is larger than this address takes.",
-        hint: None,
-    }
-}
-
-fn bad_request(message: &'static str) -> Text {
-    Text {
-        status: StatusCode::BAD_REQUEST,
-        code: "bad_request",
-        title: "The request was refused",
-        message,
-        hint: None,
-    }
+fn ask(headers: &mut HeaderMap, how: HeaderValue) {
+    headers.insert(header::WWW_AUTHENTICATE, how);
 }
 
 fn program(text: &Text, id: &str) -> Page {

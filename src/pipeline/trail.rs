@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::visit::Visit;
+use crate::login::Grant;
 use crate::routing::Route;
 use crate::session::LiveSession;
 use crate::telemetry::{AccessLine, AccessLog};
@@ -32,6 +33,7 @@ pub(super) struct Trail {
     pub(super) status: u16,
     pub(super) route: Option<Arc<Route>>,
     pub(super) session: Option<LiveSession>,
+    pub(super) grant: Option<Arc<Grant>>,
     pub(super) upstream_error: Option<&'static str>,
 }
 
@@ -76,6 +78,7 @@ impl Visit {
             status: 0,
             route: None,
             session: None,
+            grant: None,
             upstream_error: None,
         }))
     }
@@ -85,7 +88,8 @@ impl Drop for Trail {
     fn drop(&mut self) {
         let session = self.session.as_ref();
         let sid = session.map(LiveSession::sid);
-        let identity = session.and_then(LiveSession::identity);
+        let granted = self.grant.as_ref().map(|grant| &grant.identity);
+        let identity = session.and_then(LiveSession::identity).or(granted);
         self.log.record(&AccessLine {
             time: self.shared.clock.now(),
             client: self.client,

@@ -17,13 +17,14 @@ use super::cors;
 use super::exchange::Onward;
 use super::find::find_route;
 use super::forward_auth::Convention;
-use super::gate::{Decision, decide};
+use super::gate::Decision;
 use super::here::{Asked, is_reserved, options};
 use super::hop::strip_hop_by_hop;
 use super::memo::{HostMemo, Memo};
 use super::path::normalise;
 use super::{Pipeline, Refusal};
 use crate::edge::{ClientAddr, Handle, Peer};
+use crate::login::Grant;
 use crate::portal::{Asker, PortalError, is_same_origin};
 use crate::routing::{Access, Route};
 use crate::session::LiveSession;
@@ -51,6 +52,8 @@ pub(super) struct Notes {
     pub(super) client: Option<IpAddr>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) session: Option<LiveSession>,
+    /// Of a credential that came with it.
+    pub(super) grant: Option<Arc<Grant>>,
     /// There is a session, but not one that is good enough here: idle for too long, or too old a login.
     pub(super) anew: bool,
     /// The browser holds a session cookie that is good for nothing.
@@ -106,6 +109,7 @@ impl Handle for Visit {
                 trail.status = response.status().as_u16();
                 trail.route = notes.route;
                 trail.session = notes.session;
+                trail.grant = notes.grant;
             }
             if is_head {
                 response = Body::without_content(response);
@@ -174,10 +178,7 @@ impl Visit {
         let route = find_route(routes, &parts.method, &path)?;
         notes.route = Some(route.clone());
         notes.reader = cors::reader(route, &parts.headers);
-        notes.session = self
-            .session(&mut parts.headers, route.into(), notes)
-            .await?;
-        let passed = match decide(route, notes.session.clone(), shared.clock.now()) {
+        let passed = match self.decided(&mut parts.headers, route, notes).await? {
             Decision::Pass(passed) => passed,
             Decision::NeedsLogin { anew } => {
                 notes.anew |= anew;
@@ -197,6 +198,9 @@ impl Visit {
         };
         match self.forward((parts, body), &onward, notes).await {
             // The session ended meanwhile, so the answer is what the next request would get.
+            Err(Refusal::Upstream(UpstreamError::Over)) if notes.grant.is_some() => {
+                Err(Refusal::BadCredential)
+            }
             Err(Refusal::Upstream(UpstreamError::Over)) => {
                 (notes.session, notes.clear_cookie) = (None, true);
                 Ok(self.challenge((kind, &uri), (&parts.headers, &host), notes))

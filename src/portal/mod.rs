@@ -10,6 +10,7 @@ mod logout_elsewhere;
 mod origin;
 mod own_sessions;
 mod pages;
+mod published;
 mod return_to;
 mod rounds;
 mod script;
@@ -32,6 +33,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::login::{LoginMethod, Oidc};
@@ -54,6 +56,8 @@ pub struct Portal {
     pub browser_cookie: CookieName,
     /// `Clear-Site-Data` of a logout, where it is sent.
     pub clear_site_data: Option<HeaderValue>,
+    /// The public keys of assertions, where any are made.
+    pub keys: Option<Bytes>,
 }
 
 /// A way to log in.

@@ -23,11 +23,15 @@ pub struct Route {
     pub access: Access,
     /// The one way to log in that counts here; `None`: any.
     pub provider: Option<String>,
+    /// Who may come with a credential in place of a session; `None`: nobody.
+    pub clients: Option<Clients>,
     /// Origins whose scripts may read the answers, as browsers name them; empty: what the app says.
     pub cors_origins: Vec<HeaderValue>,
     pub caching: Caching,
     /// The namespace of what the app keeps in sessions; `None`: it keeps nothing.
     pub session_data: Option<String>,
+    /// For whom the signed statements of who the user is are meant that the app gets; `None`: it gets none.
+    pub assertion: Option<String>,
     /// Index into the upstreams of the same configuration; `None`: other proxies send requests on, and ask here.
     pub upstream: Option<usize>,
     /// What the normaliser would refuse elsewhere and this route's app is known to read as written.
@@ -77,6 +81,17 @@ pub enum Access {
         users: BTreeSet<String>,
         groups: BTreeSet<String>,
     },
+}
+
+/// Programs, which come with an API token.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Clients {
+    /// Whoever has a session may use the route too.
+    pub with_sessions: bool,
+    /// All of these must be among those of the token.
+    pub scopes: BTreeSet<String>,
+    /// The app gets the `Authorization` field too.
+    pub pass_authorization: bool,
 }
 
 /// What caches may keep of the answers.

@@ -25,6 +25,10 @@ impl fmt::Display for KeyId {
 /// What a sealed text or a tag is for. Two purposes never share a key, so one can never pass for another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
+    /// The key that signs assertions with ECDSA on P-256.
+    AssertionEs256,
+    /// The same with Ed25519.
+    AssertionEdDsa,
     /// The cookie that recognises a browser before and after login.
     Browser,
     /// The form token of a page that changes something.
@@ -50,6 +54,8 @@ pub enum Purpose {
 impl Purpose {
     const fn label(self) -> &'static [u8] {
         match self {
+            Self::AssertionEs256 => b"doorward 1 assertion ES256",
+            Self::AssertionEdDsa => b"doorward 1 assertion EdDSA",
             Self::Browser => b"doorward 1 browser",
             Self::FormToken => b"doorward 1 form token",
             Self::KnownUser => b"doorward 1 known user",
@@ -143,6 +149,15 @@ impl Keyring {
             tag.copy_from_slice(hmac::sign(&key, data).as_ref());
             tag
         })
+    }
+
+    /// What `make` makes of a key of each secret, newest first: for keys that are not used here as they are, like those of
+    /// signatures. A secret has many keys for it, and the first one that `make` takes is the one.
+    pub fn derived<T>(&self, purpose: Purpose, make: impl Fn(&[u8; 32]) -> Option<T>) -> Vec<T> {
+        let first = |secret: &Secret| {
+            (0..=u8::MAX).find_map(|number| make(&expand(secret, &[number], purpose.label())))
+        };
+        self.secrets.iter().filter_map(first).collect()
     }
 
     /// What the secrets are called, newest first.
@@ -317,6 +332,21 @@ mod tests {
             assert!(ring.open(Purpose::Listing, b"", &bad).is_none(), "bit {i}");
         }
         assert!(ring.open(Purpose::Listing, b"", b"").is_none());
+    }
+
+    #[test]
+    fn a_derived_key_is_the_same_on_every_node_and_another_for_each_secret_purpose_and_try() {
+        let keys = |ring: &Keyring, purpose| ring.derived(purpose, |key| Some(*key));
+        let both = keys(&ring(&[2, 1]), Purpose::AssertionEs256);
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[1..], keys(&ring(&[1]), Purpose::AssertionEs256));
+        assert_ne!(both[0], both[1]);
+        assert_ne!(both, keys(&ring(&[2, 1]), Purpose::AssertionEdDsa));
+        let picky = ring(&[1]).derived(Purpose::AssertionEs256, |key| {
+            (*key != both[1]).then_some(*key)
+        });
+        assert_eq!(picky.len(), 1, "another try");
+        assert_ne!(picky[0], both[1]);
     }
 
     #[test]

@@ -20,7 +20,9 @@ use super::record::{Epoch, SessionRow, SubjectTag};
 use super::registry::Registry;
 use super::token::{Sid, TokenHash};
 use crate::clock::Timestamp;
-use crate::identity::{Federated, HeaderLayout, Identity, IdentityHeaders, Subject};
+use crate::identity::{
+    Federated, HeaderLayout, Identity, IdentityHeaders, Kept, Signer, Statement, Subject,
+};
 
 /// What is sealed under the session's own key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -213,6 +215,7 @@ pub(super) struct Entry {
     /// What the session's data took when the cache was last told.
     weighed: AtomicUsize,
     headers: OnceLock<IdentityHeaders>,
+    assertions: Arc<Kept>,
     pub(super) issued: Timestamp,
     pub(super) read: Reading,
     /// It is being confirmed, or that was tried.
@@ -243,6 +246,7 @@ impl Entry {
             key,
             weighed: AtomicUsize::new(0),
             headers: OnceLock::new(),
+            assertions: Arc::default(),
             issued,
             read,
             asked: AtomicBool::new(false),
@@ -252,6 +256,15 @@ impl Entry {
             successor: OnceLock::new(),
             successor_seen: AtomicU64::new(0),
         }
+    }
+
+    /// Takes over what was signed for an entry that this one takes the place of, if it says the same.
+    #[must_use]
+    pub(super) fn in_place_of(mut self, before: &Self) -> Self {
+        if self.private == before.private {
+            self.assertions = before.assertions.clone();
+        }
+        self
     }
 
     /// What the session's data takes in memory, which the cache then knows.
@@ -329,6 +342,26 @@ impl LiveSession {
         let identity = self.identity()?;
         let make = || IdentityHeaders::new(layout, identity);
         Some(self.entry.headers.get_or_init(make))
+    }
+
+    /// The signed statement of who this is for one audience. `None` where nobody has logged in.
+    pub fn assertion(
+        &self,
+        signer: &Signer,
+        audience: &str,
+        now: Timestamp,
+    ) -> Option<HeaderValue> {
+        let Entry { live, private, .. } = &*self.entry;
+        let identity = private.identity.as_ref()?;
+        self.entry
+            .assertions
+            .get(signer, (audience, now), || Statement {
+                identity,
+                sid: Some(live.sid.to_string()),
+                auth_time: Some(private.auth_time),
+                amr: &private.amr,
+                until: live.expires(),
+            })
     }
 
     /// A cookie that the response must carry: the token is being replaced and the browser is not known to have the

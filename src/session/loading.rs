@@ -49,7 +49,7 @@ impl Sessions {
             return Err(AuthError::Unknown);
         }
         self.metrics.cache(CacheLookup::Miss);
-        self.cache.token_or(hash, self.load(token)).await
+        self.cache.token_or(hash, self.load(token, None)).await
     }
 
     pub(super) fn freshness(&self, entry: &Entry) -> Freshness {
@@ -120,7 +120,7 @@ impl Sessions {
         token: &Token,
         entry: &Arc<Entry>,
     ) -> Result<Arc<Entry>, AuthError> {
-        let loaded = self.load(token).await;
+        let loaded = self.load(token, Some(entry)).await;
         match &loaded {
             Ok(newer) => self.cache.keep(newer.clone()).await,
             // It says nothing about the session.
@@ -135,7 +135,12 @@ impl Sessions {
         loaded
     }
 
-    async fn load(self: &Arc<Self>, token: &Token) -> Result<Arc<Entry>, AuthError> {
+    /// From the store, in place of an entry that is here.
+    async fn load(
+        self: &Arc<Self>,
+        token: &Token,
+        before: Option<&Arc<Entry>>,
+    ) -> Result<Arc<Entry>, AuthError> {
         let hash = token.hash();
         let read = Reading {
             at: self.clock.now(),
@@ -166,7 +171,10 @@ impl Sessions {
             live.end(EndReason::Logout);
             return Err(AuthError::Ended);
         }
-        let entry = Entry::new(hash, (live, private, key), stored.token.issued, read);
+        let mut entry = Entry::new(hash, (live, private, key), stored.token.issued, read);
+        if let Some(before) = before {
+            entry = entry.in_place_of(before);
+        }
         let entry = Arc::new(entry);
         self.learn_chain(&entry, token, &stored.token);
         Ok(entry)

@@ -16,13 +16,20 @@ use crate::clock::Clock;
 pub enum AuditEvent {
     /// Somebody without the right user or group asked for a route.
     AccessDenied {
-        sid: String,
+        /// Absent for who came with a credential.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sid: Option<String>,
         user: String,
         route: String,
         address: IpAddr,
     },
     /// The admin API was asked for without the right token.
     AdminRefused {
+        address: IpAddr,
+    },
+    /// A request came with a credential that is not good.
+    CredentialRefused {
+        route: String,
         address: IpAddr,
     },
     /// A request failed the check that it comes from our own page.
@@ -149,6 +156,7 @@ impl AuditEvent {
             Self::AccessDenied { .. } => Kind::AccessDenied,
             Self::AdminRefused { .. } => Kind::AdminRefused,
             Self::CookieTossing { .. } => Kind::CookieTossing,
+            Self::CredentialRefused { .. } => Kind::CredentialRefused,
             Self::CrossSiteRefused { .. } => Kind::CrossSiteRefused,
             Self::IdentityHeaderStripped { .. } => Kind::IdentityHeaderStripped,
             Self::LoginStranded { .. } => Kind::LoginStranded,

@@ -22,6 +22,7 @@ pub(super) enum Kind {
     AccessDenied,
     AdminRefused,
     CookieTossing,
+    CredentialRefused,
     CrossSiteRefused,
     IdentityHeaderStripped,
     LoginStranded,
@@ -30,10 +31,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::AccessDenied,
         Self::AdminRefused,
         Self::CookieTossing,
+        Self::CredentialRefused,
         Self::CrossSiteRefused,
         Self::IdentityHeaderStripped,
         Self::LoginStranded,
@@ -47,6 +49,7 @@ impl Kind {
             Self::AccessDenied => "access_denied",
             Self::AdminRefused => "admin_refused",
             Self::CookieTossing => "cookie_tossing",
+            Self::CredentialRefused => "credential_refused",
             Self::CrossSiteRefused => "cross_site_refused",
             Self::IdentityHeaderStripped => "identity_header_stripped",
             Self::LoginStranded => "login_stranded",

@@ -16,6 +16,9 @@ use crate::secret::random;
 /// Our own places on every served host begin with this.
 pub const RESERVED_PREFIX: &str = "/.doorward/";
 
+/// What programs look for on every served host, beside it (RFC 8615).
+pub const WELL_KNOWN_PREFIX: &str = "/.well-known/doorward/";
+
 /// A whole response of our own making.
 pub type Page = http::Response<Bytes>;
 

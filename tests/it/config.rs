@@ -699,7 +699,7 @@ fn unknown_sections_and_keys_in_the_wrong_place_find_their_way() {
     doorward.toml:8:2: frobnicate: unknown section
         8 | [frobnicate]
           |  ^^^^^^^^^^
-      help: known here: `identity`, `limits`, `log`, `provider`, `route`, `server`, `session`, `store` or `tls`
+      help: known here: `clients`, `identity`, `limits`, `log`, `provider`, `route`, `server`, `session`, `store` or `tls`
 
     doorward.toml:12:3: providers: unknown section
        12 | [[providers]]
@@ -1760,4 +1760,95 @@ fn a_route_that_other_proxies_ask_about_needs_one_that_is_trusted() {
 
     1 error in doorward.toml
     "#);
+}
+
+#[test]
+fn an_assertion_has_a_name_for_whom_it_is_and_a_short_life() {
+    let place = Place::new();
+    let text = minimal_with(
+        "[tls]",
+        "[identity.assertion]\nall_routes = true\nlifetime = \"1m\"\nalgorithm = \"EdDSA\"\n\n[tls]",
+    );
+    let settings = place.load(&text).unwrap();
+    assert_eq!(settings.assertion.lifetime, Duration::from_mins(1));
+    assert_eq!(settings.assertion.algorithm.name(), "EdDSA");
+    let route = &settings.routes[0];
+    let audience = format!("{}{}", route.host, route.path);
+    assert_eq!(route.assertion.as_ref(), Some(&audience));
+
+    let text = text
+        .replace("\"1m\"", "\"6m\"")
+        .replace("EdDSA", "RS256\"\nissuer = \"two words");
+    let told = complaints(&format!("{text}\nassertion = \"true\"\n"));
+    for expected in [
+        "identity.assertion.lifetime: \"6m\" is not between 30s and 5m",
+        "identity.assertion.algorithm: \"RS256\" is not one of",
+        "identity.assertion.issuer: \"two words\" is no name that apps could compare",
+        "route.assertion: \"true\" in quotes is an audience",
+        "help: write true without quotes",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+    let told = complaints(&route_with("path = \"/.well-known/doorward/x\""));
+    assert!(
+        told.contains("everything below \"/.well-known/doorward\" is doorward's own"),
+        "{told}"
+    );
+}
+
+#[test]
+fn api_tokens_are_taken_where_a_route_says_so_and_need_no_way_to_log_in() {
+    let place = Place::new();
+    let by_both = "access_by = [\"session\", \"token\"]\nscopes = [\"reports:read\"]";
+    let settings = place.load(&route_with(by_both)).unwrap();
+    let clients = settings.routes[0].clients.clone().unwrap();
+    assert!(clients.with_sessions && !clients.pass_authorization);
+    assert_eq!(clients.scopes, BTreeSet::from(["reports:read".to_owned()]));
+    assert_eq!(settings.tokens, place.path("tokens.toml"));
+
+    let (providers, routes) = (
+        MINIMAL.find("[[provider]]").unwrap(),
+        MINIMAL.find("[[route]]").unwrap(),
+    );
+    let nobody_logs_in = format!("{}{}", &MINIMAL[..providers], &MINIMAL[routes..]);
+    let programs = format!("{nobody_logs_in}\naccess_by = [\"token\"]\n");
+    assert!(place.load(&programs).is_ok());
+    assert!(
+        place
+            .load(&programs.replace("[\"token\"]", "[\"session\"]"))
+            .is_err()
+    );
+
+    for (keys, expected) in [
+        ("access_by = []", "names nothing, so nobody could pass"),
+        ("access_by = [\"cookie\"]", "\"cookie\" is not one of"),
+        (
+            "scopes = [\"a\"]",
+            "is about API tokens, and the route takes none",
+        ),
+        (
+            "pass_authorization = true",
+            "is about API tokens, and the route takes none",
+        ),
+        (
+            "access_by = [\"token\"]\nscopes = [\"a b\"]",
+            "\"a b\" is no scope",
+        ),
+        (
+            "access_by = [\"token\"]\nmax_auth_age = \"5m\"",
+            "route.max_auth_age: needs a session",
+        ),
+        (
+            "access_by = [\"token\"]\nsession_data = \"x\"",
+            "route.session_data: needs a session",
+        ),
+    ] {
+        let told = complaints(&route_with(keys));
+        assert!(told.contains(expected), "{keys}\n{told}");
+    }
+    let open = route_with("access_by = [\"token\"]").replace("\"user\"", "\"public\"");
+    let told = complaints(&open);
+    assert!(told.contains("where `access` asks nobody"), "{told}");
+    let taken = MINIMAL.replace("id = \"local\"", "id = \"api-token\"");
+    assert!(complaints(&taken).contains("is what users of API tokens are known by"));
 }

@@ -14,9 +14,11 @@
 #![expect(unreachable_pub, reason = "nothing outside reaches into a test binary")]
 
 mod access_log;
+mod assertion;
 mod audit;
 mod certified;
 mod chromium;
+mod clients;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod cluster;
 mod config;

@@ -87,6 +87,6 @@ fn no_client_certificate(evidence: &Evidence<'_>) -> Option<Fault> {
     }
     Some(gap(
         "Doorward shows apps no certificate of its own",
-        "a unix socket, whose mode says who reaches the app; or a network where nothing else does",
+        "a unix socket, whose mode says who reaches the app; or `assertion = true`, which the app verifies",
     ))
 }

@@ -2,15 +2,19 @@
 
 use http::HeaderName;
 
+use super::assertion;
 use super::headers::{self, Side};
 use crate::config::reader::{Section, quoted};
-use crate::identity::{FoldedNames, HeaderLayout, Preset};
+use crate::identity::{AssertionSettings, FoldedNames, HeaderLayout, Preset};
 
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) layout: HeaderLayout,
     /// All names of its kind, which no route may set by itself.
     pub(super) names: FoldedNames,
+    pub(super) assertion: AssertionSettings,
+    /// Every route's app gets assertions, unless the route says otherwise.
+    pub(super) asserts_everywhere: bool,
 }
 
 pub(super) fn read(section: Section<'_>) -> Identity {
@@ -38,6 +42,7 @@ pub(super) fn read(section: Section<'_>) -> Identity {
     let own = headers
         .as_ref()
         .map(|_| own_names(section.section("headers")));
+    let (assertion, asserts_everywhere) = assertion::settings(section.section("assertion"));
     section.finish();
     let layout = match own {
         Some([user, name, email, groups]) => HeaderLayout {
@@ -49,7 +54,12 @@ pub(super) fn read(section: Section<'_>) -> Identity {
         None => chosen.map_or_else(HeaderLayout::none, HeaderLayout::preset),
     };
     let names = FoldedNames::identity(&layout);
-    Identity { layout, names }
+    Identity {
+        layout,
+        names,
+        assertion,
+        asserts_everywhere,
+    }
 }
 
 fn own_names(section: Section<'_>) -> [Option<HeaderName>; 4] {

@@ -2,6 +2,8 @@
 //! section before any verdict, so that one run shows every error.
 
 mod admin;
+mod assertion;
+mod clients;
 mod headers;
 mod identity;
 mod limits;
@@ -65,6 +67,7 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         sentinel_password = {}
         [identity]
         headers = {}
+        assertion = {}
         [[provider]]
         type = 'local'
         [[provider]]
@@ -97,6 +100,7 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
         &routing,
         (&providers, server.trusted_proxies.is_empty()),
     );
+    let tokens = clients::tokens(root.section("clients"));
     let log = log::read(root.section("log"));
     root.finish();
 
@@ -120,7 +124,9 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
         secrets: Vec::new(),
         store: store.settings,
         identity: identity.layout,
+        assertion: identity.assertion,
         forwarding: server.forwarding,
+        tokens: tokens.unwrap_or_else(|| file.with_file_name("tokens.toml")),
         providers: providers
             .into_iter()
             .map(|provider| provider.settings)

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::provider_oidc;
 use crate::config::reader::{Section, Value, quoted};
-use crate::login::{Kind, LocalSettings, Settings};
+use crate::login::{Kind, LocalSettings, Settings, TOKENS};
 
 #[derive(Debug)]
 pub(super) struct Provider {
@@ -139,6 +139,15 @@ fn own_id(value: &Value<'_>, others: &mut Providers) -> Option<String> {
         let complaint = value.wrong(format!("{} is not an id", quoted(text)));
         complaint
             .help("lower-case letters, digits and hyphens, at most 32, like \"local\"")
+            .push();
+    }
+    if text == TOKENS {
+        value
+            .wrong(format!(
+                "{} is what users of API tokens are known by",
+                quoted(text)
+            ))
+            .help("take another one, like \"local\"")
             .push();
     }
     match others.ids.iter().find(|(known, _)| known == text) {

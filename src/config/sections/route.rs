@@ -1,10 +1,13 @@
 //! `[[route]]`: what it matches. Who may pass is in `route_access`, how requests are sent on in
 //! `route_traffic`.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use http::Method;
 
+use super::assertion;
+use super::clients;
 use super::headers::{self, Side};
 use super::identity::Identity;
 use super::provider::Providers;
@@ -98,7 +101,7 @@ pub(super) fn judge_together(
     let guarded = routing
         .routes
         .iter()
-        .find(|placed| !placed.route.access.is_open());
+        .find(|placed| needs_a_login(&placed.route));
     if let (Some(guarded), false) = (guarded, providers.any) {
         let line = report.line(&guarded.access);
         let message =
@@ -108,6 +111,14 @@ pub(super) fn judge_together(
             .other(guarded.access.clone(), "nobody could pass");
         complaint.help("add `[[provider]]` with `id = \"local\"`, `type = \"local\"` and `users = \"users.toml\"`").push();
     }
+}
+
+fn needs_a_login(route: &Route) -> bool {
+    let takes_sessions = route
+        .clients
+        .as_ref()
+        .is_none_or(|clients| clients.with_sessions);
+    takes_sessions && !route.access.is_open()
 }
 
 fn overlap(a: &Route, b: &Route) -> bool {
@@ -154,11 +165,7 @@ fn route(
     let path = section
         .value("path")
         .map_or_else(|| Some("/".to_owned()), |value| route_path(&value));
-    let methods: Vec<_> = section
-        .strings("methods")
-        .iter()
-        .filter_map(|(text, value)| method(text, value))
-        .collect();
+    let methods = methods(&section);
     let access_value = section.required("access", "access = \"user\"");
     let access = access_value.as_ref().and_then(access);
     if let (Some(host), Some(pattern), Some(access)) = (&host, &pattern, &access) {
@@ -179,11 +186,12 @@ fn route(
     let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
     let cors_origins = route_cors::origins(&section);
     let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
-    let allow = section
-        .strings("allow_paths")
-        .iter()
-        .filter_map(|(_, value)| oddity(value))
-        .collect();
+    let place = pattern.as_ref().zip(path.as_ref());
+    let assertion = assertion::of_route(&section, around.identity, || {
+        place.map(|(host, path)| format!("{host}{path}"))
+    });
+    let clients = clients::of_route(&section, access.as_ref());
+    let allow = oddities(&section);
     let request_headers = headers::edits(
         section.section("request_headers"),
         Side::Request,
@@ -206,8 +214,10 @@ fn route(
         access: access?,
         provider,
         cors_origins,
+        clients,
         caching,
         session_data,
+        assertion,
         upstream: upstream?,
         allow,
         idle_timeout,
@@ -278,10 +288,15 @@ fn host_pattern(value: &Value<'_>) -> Option<HostPattern> {
 
 fn route_path(value: &Value<'_>) -> Option<String> {
     let path = normal_path(value)?;
-    if path.starts_with("/.doorward") {
-        let complaint =
-            value.wrong("everything below \"/.doorward\" is doorward's own, on every host");
-        complaint.help("choose another path").push();
+    let ours = ["/.doorward", "/.well-known/doorward"];
+    if let Some(ours) = ours.into_iter().find(|ours| path.starts_with(ours)) {
+        value
+            .wrong(format!(
+                "everything below {} is doorward's own, on every host",
+                quoted(ours)
+            ))
+            .help("choose another path")
+            .push();
         return None;
     }
     Some(path)
@@ -347,6 +362,12 @@ fn squeezed(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
+fn methods(section: &Section<'_>) -> Vec<Method> {
+    let texts = section.strings("methods");
+    let methods = texts.iter().filter_map(|(text, value)| method(text, value));
+    methods.collect()
+}
+
 fn method(text: &str, value: &Value<'_>) -> Option<Method> {
     let method = Method::from_bytes(text.as_bytes()).ok();
     let upper = text.to_ascii_uppercase();
@@ -386,6 +407,9 @@ fn idle_timeout(section: &Section<'_>, session: &Session<'_>) -> Option<std::tim
     Some(length)
 }
 
-fn oddity(value: &Value<'_>) -> Option<Oddity> {
-    value.choice(&Oddity::ALL.map(|oddity| (oddity.name(), oddity)))
+fn oddities(section: &Section<'_>) -> BTreeSet<Oddity> {
+    let texts = section.strings("allow_paths");
+    let known = Oddity::ALL.map(|oddity| (oddity.name(), oddity));
+    let oddities = texts.iter().filter_map(|(_, value)| value.choice(&known));
+    oddities.collect()
 }

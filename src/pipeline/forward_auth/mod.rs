@@ -15,13 +15,15 @@ use super::Refusal;
 use super::body::Body;
 use super::cors;
 use super::find::find_route;
-use super::gate::{Decision, Passed, decide};
+use super::forward::tell_who;
+use super::gate::{Decision, Passed};
 use super::here::is_reserved;
 use super::memo::HostMemo;
 use super::path::normalise;
 use super::visit::{Notes, Visit};
+use crate::identity::ASSERTION;
 use crate::portal::{Asker, Challenge};
-use crate::session::LiveSession;
+use crate::routing::Route;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const NOTHING: HeaderValue = HeaderValue::from_static("");
@@ -56,15 +58,12 @@ impl Visit {
         let route = find_route(routes, &question.method, &path)?;
         notes.route = Some(route.clone());
         notes.reader = cors::reader(route, &asking.headers);
-        notes.session = self
-            .session(&mut asking.headers, route.into(), notes)
-            .await?;
-        match decide(route, notes.session.clone(), shared.clock.now()) {
+        match self.decided(&mut asking.headers, route, notes).await? {
             Decision::Pass(passed) => {
                 let opens_socket = asking.headers.contains_key(SEC_WEBSOCKET_KEY);
                 let from = (&asking.headers, question.authority.as_str());
                 self.demand_own_socket(from, opens_socket, (route, client.ip))?;
-                Ok(self.let_pass(&passed, &mut asking.headers))
+                Ok(self.let_pass((route, &passed), &mut asking.headers))
             }
             Decision::NeedsLogin { anew } => {
                 notes.anew |= anew;
@@ -76,21 +75,25 @@ impl Visit {
 
     /// Every field of identity is there, also where nobody is logged in: what the client sent under its name is then
     /// replaced too. So are the cookies, without ours.
-    fn let_pass(&self, passed: &Passed, asked: &mut HeaderMap) -> Response<Body> {
-        let layout = &self.pipeline.shared.layout;
+    fn let_pass(
+        &self,
+        (route, passed): (&Route, &Passed),
+        asked: &mut HeaderMap,
+    ) -> Response<Body> {
+        let shared = &*self.pipeline.shared;
         let mut response = Response::new(Body::own(Bytes::new()));
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, NO_STORE);
         let cookies = asked.remove(header::COOKIE).unwrap_or(NOTHING);
         headers.insert(header::COOKIE, cookies);
-        for name in layout.names() {
+        for name in shared.layout.names() {
             headers.insert(name, NOTHING);
         }
-        if let Some(identity) = passed
-            .session()
-            .and_then(|session: &LiveSession| session.headers(layout))
-        {
-            identity.insert(headers);
+        if shared.signer.is_some() {
+            headers.insert(ASSERTION, NOTHING);
+        }
+        if let Some(bearer) = passed.bearer() {
+            tell_who(headers, shared, (route, bearer));
         }
         response
     }

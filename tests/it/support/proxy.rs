@@ -40,6 +40,7 @@ pub struct ProxyBuilder {
     store: String,
     certificates: String,
     providers: String,
+    secrets: String,
 }
 
 /// Begins a proxy with one worker, a memory store, and users alice (staff) and bob.
@@ -53,6 +54,7 @@ pub fn proxy() -> ProxyBuilder {
         store: "backend = \"memory\"".to_owned(),
         certificates: String::new(),
         providers: String::new(),
+        secrets: "{ file = \"session.key\" }".to_owned(),
     }
 }
 
@@ -146,6 +148,13 @@ impl ProxyBuilder {
         self
     }
 
+    /// Other secrets: the items of the list.
+    #[must_use]
+    pub fn secrets(mut self, items: &str) -> Self {
+        items.clone_into(&mut self.secrets);
+        self
+    }
+
     /// As an earlier proxy left things.
     #[must_use]
     pub fn after(mut self, folder: Arc<TempDir>, clock: Clock) -> Self {
@@ -201,13 +210,14 @@ impl ProxyBuilder {
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
              workers = {}\n{}\n[limits]\n{}\n[tls]\ncertificates = [{{ cert = \"site.pem\", key = \"site.key\" }}{}]\n{}\n\
-             [session]\nsecrets = [{{ file = \"session.key\" }}]\n{}\n[store]\n{}\n[identity]\n{}\n\
+             [session]\nsecrets = [{}]\n{}\n[store]\n{}\n[identity]\n{}\n\
              [[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n{}\n{}\n[log]\naudit = \"audit.log\"\n{}\n{}",
             self.workers,
             keys("server"),
             keys("limits"),
             self.certificates,
             keys("tls"),
+            self.secrets,
             keys("session"),
             self.store,
             keys("identity"),
