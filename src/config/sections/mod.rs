@@ -13,6 +13,7 @@ mod provider_oidc;
 mod route;
 mod route_access;
 mod route_cors;
+mod route_path;
 mod route_traffic;
 mod server;
 mod session;

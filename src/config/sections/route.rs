@@ -1,7 +1,6 @@
-//! `[[route]]`: what it matches. Who may pass is in `route_access`, how requests are sent on in
+//! `[[route]]`: what it matches. Its paths are in `route_path`, who may pass in `route_access`, how requests are sent on in
 //! `route_traffic`.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use http::Method;
@@ -15,11 +14,12 @@ use super::route_access::{
     access, caching, check_cookie_domain, max_auth_age, provider, session_data,
 };
 use super::route_cors;
+use super::route_path::{add_prefix, oddities, route_path};
 use super::route_traffic as traffic;
 use super::session::Session;
 use super::upstream::Upstreams;
 use crate::config::reader::{Report, Section, Value, nearest, quoted, show_duration};
-use crate::routing::{Access, HostPattern, Oddity, Route};
+use crate::routing::{Access, HostPattern, Route};
 use crate::upstream::Target;
 
 #[derive(Debug, Default)]
@@ -252,12 +252,6 @@ fn behind(value: &Value<'_>, upstreams: &mut Upstreams) -> Option<Option<usize>>
     }
 }
 
-fn add_prefix(section: &Section<'_>) -> Option<String> {
-    let path = section.value("add_prefix");
-    let path = path.and_then(|value| normal_path(&value));
-    path.filter(|path| path != "/")
-}
-
 fn id(host: &HostPattern, path: &str, methods: &[Method]) -> String {
     let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
     let only = if methods.is_empty() {
@@ -284,82 +278,6 @@ fn host_pattern(value: &Value<'_>) -> Option<HostPattern> {
             .push();
     }
     pattern
-}
-
-fn route_path(value: &Value<'_>) -> Option<String> {
-    let path = normal_path(value)?;
-    let ours = ["/.doorward", "/.well-known/doorward"];
-    if let Some(ours) = ours.into_iter().find(|ours| path.starts_with(ours)) {
-        value
-            .wrong(format!(
-                "everything below {} is doorward's own, on every host",
-                quoted(ours)
-            ))
-            .help("choose another path")
-            .push();
-        return None;
-    }
-    Some(path)
-}
-
-/// A path as requests have it once they are normalised (R15); anything else would never match.
-pub(super) fn normal_path(value: &Value<'_>) -> Option<String> {
-    let text = value.text()?;
-    let whole = text == "/";
-    let odd = |b: u8| !(b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&b));
-    let trouble = if !text.starts_with('/') {
-        (
-            "does not begin with \"/\"",
-            format!("write {}", quoted(&format!("/{text}"))),
-        )
-    } else if text.contains("//") {
-        (
-            "has an empty segment (\"//\")",
-            format!("write {}", quoted(&squeezed(text))),
-        )
-    } else if text
-        .split('/')
-        .any(|segment| segment == "." || segment == "..")
-    {
-        (
-            "has a segment of dots",
-            "write the path that it leads to".to_owned(),
-        )
-    } else if text.contains('%') {
-        (
-            "has an escape (\"%\")",
-            "write a path of plain characters; routes match whole segments".to_owned(),
-        )
-    } else if text.bytes().any(odd) {
-        (
-            "has a character that no path holds unescaped",
-            "letters, digits and -._~!$&'()*+,;=:@".to_owned(),
-        )
-    } else if !whole && text.ends_with('/') {
-        (
-            "ends with \"/\"",
-            format!(
-                "write {}: it covers what is below it too",
-                quoted(text.trim_end_matches('/'))
-            ),
-        )
-    } else {
-        return Some(text.to_owned());
-    };
-    let (what, help) = trouble;
-    value
-        .wrong(format!("{} {what}", quoted(text)))
-        .help(help)
-        .push();
-    None
-}
-
-fn squeezed(path: &str) -> String {
-    let segments: Vec<_> = path
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .collect();
-    format!("/{}", segments.join("/"))
 }
 
 fn methods(section: &Section<'_>) -> Vec<Method> {
@@ -405,11 +323,4 @@ fn idle_timeout(section: &Section<'_>, session: &Session<'_>) -> Option<std::tim
         }
     }
     Some(length)
-}
-
-fn oddities(section: &Section<'_>) -> BTreeSet<Oddity> {
-    let texts = section.strings("allow_paths");
-    let known = Oddity::ALL.map(|oddity| (oddity.name(), oddity));
-    let oddities = texts.iter().filter_map(|(_, value)| value.choice(&known));
-    oddities.collect()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::route::normal_path;
+use super::route_path::normal_path;
 use crate::config::reader::{Section, quoted};
 use crate::routing::{Timeouts, split_authority};
 use crate::upstream::Target;
