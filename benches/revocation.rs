@@ -44,7 +44,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use nodes::{Nodes, Shared, USERS};
-use support::{Kept, PASSWORD, Reply, upstream};
+use support::{Kept, PASSWORD, Reply, Upstream, upstream};
 
 const BACKENDS: [&str; 3] = ["embedded", "redis", "postgres"];
 
@@ -86,7 +86,7 @@ struct Alone;
 #[async_trait]
 impl Shared for Alone {
     fn keys(&self, _: usize) -> String {
-        "backend = \"embedded\"\npath = \"data/sessions.db\"".to_owned()
+        "backend = \"embedded\"\npath = \"sessions.db\"".to_owned()
     }
 
     async fn cut(&self, _: usize) {}
@@ -98,6 +98,12 @@ impl Shared for Alone {
     async fn is_told(&self, _: usize) -> bool {
         true
     }
+}
+
+/// The nodes, and the app behind all of them, which ends when it is dropped.
+struct Cluster<S> {
+    nodes: Nodes<S>,
+    app: Upstream,
 }
 
 /// Somebody who is logged in at node 0 and has asked another.
@@ -119,7 +125,10 @@ async fn main() {
     );
     for backend in &options.backends {
         match backend.as_str() {
-            "embedded" => one_by_one(backend, &started(Alone).await, 0, options.rounds).await,
+            "embedded" => {
+                let cluster = started(Alone).await;
+                one_by_one(backend, &cluster.nodes, 0, options.rounds).await;
+            }
             #[cfg(feature = "redis")]
             "redis" => {
                 let shared = redis::OnRedis::start().await;
@@ -137,17 +146,18 @@ async fn main() {
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 async fn with_and_without_news(backend: &str, shared: impl Shared, options: &Options) {
-    let nodes = started(shared).await;
+    let Cluster { nodes, app: _app } = started(shared).await;
     one_by_one(backend, &nodes, 1, options.rounds).await;
     nodes
         .deafen(1, many_at_once(backend, &nodes, options.rounds / 4 + 1))
         .await;
 }
 
-async fn started<S: Shared>(shared: S) -> Nodes<S> {
+async fn started<S: Shared>(shared: S) -> Cluster<S> {
     let app = upstream(|_| Reply::ok("hello")).await;
     let ttl = format!("cache_ttl = \"{}s\"", CACHE_TTL.as_secs());
-    Nodes::start(shared, &app.url(), &ttl).await
+    let nodes = Nodes::start(shared, &app.url(), &ttl).await;
+    Cluster { nodes, app }
 }
 
 async fn one_by_one(backend: &str, nodes: &Nodes<impl Shared>, away: usize, rounds: u32) {
