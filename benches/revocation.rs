@@ -19,6 +19,7 @@ mod history;
 #[path = "../tests/it/cluster/nodes.rs"]
 #[expect(dead_code, unreachable_pub, reason = "it is written for the tests")]
 mod nodes;
+mod options;
 #[cfg(feature = "postgres")]
 #[path = "../tests/it/cluster/postgres.rs"]
 #[expect(unreachable_pub, reason = "it is written for the tests")]
@@ -44,41 +45,24 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use nodes::{Nodes, Shared, USERS};
+use options::{Defaults, Options};
 use support::{Kept, PASSWORD, Reply, Upstream, upstream};
 
 const BACKENDS: [&str; 3] = ["embedded", "redis", "postgres"];
+
+const BENCH: Defaults<'_> = Defaults {
+    backends: &BACKENDS,
+    count: 200,
+};
+const TEST: Defaults<'_> = Defaults {
+    backends: &["embedded"],
+    count: 3,
+};
 
 /// The default of `session.cache_ttl`.
 const CACHE_TTL: Duration = Duration::from_secs(5);
 /// Between two requests of each of many sessions.
 const PAUSE: Duration = Duration::from_millis(5);
-
-struct Options {
-    backends: Vec<String>,
-    rounds: u32,
-}
-
-impl Options {
-    /// Cargo says `--bench` to a bench and nothing to a test of one, which is to be quick.
-    fn of(arguments: &[String]) -> Self {
-        let value = |name: &str| {
-            let at = arguments.iter().position(|argument| argument == name)?;
-            let value = arguments.get(at + 1);
-            Some(value.unwrap_or_else(|| panic!("{name} needs a value")))
-        };
-        let is_bench = arguments.iter().any(|argument| argument == "--bench");
-        let backends = match value("--backend") {
-            Some(name) => vec![name.clone()],
-            None if is_bench => BACKENDS.map(str::to_owned).to_vec(),
-            None => vec!["embedded".to_owned()],
-        };
-        let rounds = value("--rounds").map(|number| number.parse().unwrap());
-        Self {
-            backends,
-            rounds: rounds.unwrap_or(if is_bench { 200 } else { 3 }),
-        }
-    }
-}
 
 /// One node alone has nobody to tell.
 struct Alone;
@@ -115,7 +99,7 @@ struct Guest {
 
 #[tokio::main]
 async fn main() {
-    let options = Options::of(&std::env::args().skip(1).collect::<Vec<_>>());
+    let options = Options::of("--rounds", &BENCH, &TEST);
     println!(
         "from the answer to a revocation to the first refusal at another node, in milliseconds"
     );
@@ -127,7 +111,7 @@ async fn main() {
         match backend.as_str() {
             "embedded" => {
                 let cluster = started(Alone).await;
-                one_by_one(backend, &cluster.nodes, 0, options.rounds).await;
+                one_by_one(backend, &cluster.nodes, 0, options.count).await;
             }
             #[cfg(feature = "redis")]
             "redis" => {
@@ -147,9 +131,9 @@ async fn main() {
 #[cfg(any(feature = "postgres", feature = "redis"))]
 async fn with_and_without_news(backend: &str, shared: impl Shared, options: &Options) {
     let Cluster { nodes, app: _app } = started(shared).await;
-    one_by_one(backend, &nodes, 1, options.rounds).await;
+    one_by_one(backend, &nodes, 1, options.count).await;
     nodes
-        .deafen(1, many_at_once(backend, &nodes, options.rounds / 4 + 1))
+        .deafen(1, many_at_once(backend, &nodes, options.count / 4 + 1))
         .await;
 }
 

@@ -19,6 +19,7 @@ mod fixtures;
 #[path = "../tests/it/support/frozen.rs"]
 #[expect(unreachable_pub, reason = "it is written for the tests")]
 mod frozen;
+mod options;
 #[cfg(feature = "postgres")]
 #[path = "../tests/it/support/postgres.rs"]
 #[expect(
@@ -60,6 +61,7 @@ use tokio::time::Instant;
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 use frozen::Frozen;
+use options::{Defaults, Options};
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
@@ -68,6 +70,15 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 type Store = Arc<dyn SessionStore>;
 
 const BACKENDS: [&str; 4] = ["memory", "embedded", "redis", "postgres"];
+
+const BENCH: Defaults<'_> = Defaults {
+    backends: &BACKENDS,
+    count: 100_000,
+};
+const TEST: Defaults<'_> = Defaults {
+    backends: &["memory", "embedded"],
+    count: 1_000,
+};
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 /// Logins that are under way at once.
@@ -90,33 +101,6 @@ const PRESENCE: Presence = Presence {
     activity: true,
 };
 
-struct Options {
-    backends: Vec<String>,
-    sessions: u64,
-}
-
-impl Options {
-    /// Cargo says `--bench` to a bench and nothing to a test of one, which is to be quick.
-    fn of(arguments: &[String]) -> Self {
-        let value = |name: &str| {
-            let at = arguments.iter().position(|argument| argument == name)?;
-            let value = arguments.get(at + 1);
-            Some(value.unwrap_or_else(|| panic!("{name} needs a value")))
-        };
-        let is_bench = arguments.iter().any(|argument| argument == "--bench");
-        let backends = match value("--backend") {
-            Some(name) => vec![name.clone()],
-            None if is_bench => BACKENDS.map(str::to_owned).to_vec(),
-            None => vec!["memory".to_owned(), "embedded".to_owned()],
-        };
-        let sessions = value("--sessions").map(|number| number.parse().expect("a number"));
-        Self {
-            backends,
-            sessions: sessions.unwrap_or(if is_bench { 100_000 } else { 1_000 }),
-        }
-    }
-}
-
 /// A store, and what holds its data.
 struct Opened {
     store: Store,
@@ -137,10 +121,10 @@ enum Place {
 
 #[tokio::main]
 async fn main() {
-    let options = Options::of(&std::env::args().skip(1).collect::<Vec<_>>());
+    let options = Options::of("--sessions", &BENCH, &TEST);
+    let sessions = u64::from(options.count);
     println!(
-        "{} sessions in each, {} per user; {WRITERS} creations at once, everything else one after the other",
-        options.sessions, PER_SUBJECT
+        "{sessions} sessions in each, {PER_SUBJECT} per user; {WRITERS} creations at once, everything else one after the other"
     );
     println!(
         "{:<9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>9}",
@@ -152,9 +136,9 @@ async fn main() {
     );
     for backend in &options.backends {
         let opened = open(backend).await;
-        measure(backend, &opened, options.sessions).await;
+        measure(backend, &opened, sessions).await;
     }
-    in_use(options.sessions.min(MOST_IN_USE)).await;
+    in_use(sessions.min(MOST_IN_USE)).await;
 }
 
 /// What a session in use takes in the memory of this process, whichever store it comes from. This one is a file.
