@@ -49,7 +49,7 @@ fn routes(app: &Upstream) -> ProxyBuilder {
         .route("/app", &app.url(), &user(""))
 }
 
-fn new(name: &str) -> NewToken {
+pub fn new(name: &str) -> NewToken {
     NewToken {
         name: name.to_owned(),
         groups: Vec::new(),
@@ -58,8 +58,8 @@ fn new(name: &str) -> NewToken {
     }
 }
 
-/// A token that the proxy knows already.
-async fn token(proxy: &Proxy, new: NewToken) -> String {
+/// A token that the proxy knows already; it has a route at `/only`.
+pub async fn token(proxy: &Proxy, new: NewToken) -> String {
     let path = proxy.path("tokens.toml");
     let token = TokenFile::create(&path, new, proxy.clock.now()).unwrap();
     let token = token.to_string();

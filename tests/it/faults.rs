@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use http::Method;
 #[cfg(feature = "postgres")]
 use tempfile::TempDir;
 
@@ -283,6 +284,9 @@ impl Site {
             let keys = server.keys(port);
             let route = "access = \"public\"";
             let site = proxy().app(&app.url()).route("/public", &app.url(), route);
+            // Another proxy asks about it.
+            let site = site.with("server", "trusted_proxies = [\"127.0.0.1\"]");
+            let site = site.route("/asked", "none", "access = \"user\"");
             site.store(keys).start()
         };
         let (proxy, other) = (start(faults.addr.port()), start(server.port()));
@@ -315,6 +319,7 @@ impl Site {
         for path in ["/", "/.doorward/session", "/.doorward/logout"] {
             refused(&self.unknown.fetch(path).await, path);
         }
+        refused(&asked(&self.unknown).await, "another proxy asks");
         assert_eq!(self.unknown.token(), cookie);
         self.log_in_is_refused().await;
         // Nobody in particular may see what is public.
@@ -340,6 +345,9 @@ impl Site {
             let answer = self.known.fetch("/").await;
             assert_eq!(answer.status, 200, "{}", answer.text());
             assert_eq!(self.app.last().one("remote-user"), "alice");
+            let told = asked(&self.known).await;
+            assert_eq!(told.status, 200, "{}", told.text());
+            assert_eq!(told.header("remote-user"), "alice");
             self.proxy.clock.advance(LATER);
         }
     }
@@ -389,6 +397,18 @@ async fn admin(proxy: &Proxy, path: &str) -> String {
     let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     wire.send(&head).await;
     String::from_utf8(wire.rest().await).unwrap()
+}
+
+/// What a proxy is told that asks for its client.
+async fn asked(browser: &Browser) -> Answer {
+    let waiting = [
+        ("x-forwarded-method", "GET"),
+        ("x-forwarded-host", "localhost"),
+        ("x-forwarded-uri", "/asked"),
+    ];
+    let place = "/.doorward/auth/traefik";
+    let mut browser = browser.clone();
+    browser.request(Method::GET, place, &waiting, "").await
 }
 
 fn refused(answer: &Answer, what: &str) {

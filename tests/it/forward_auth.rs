@@ -3,12 +3,17 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
+use serde_json::json;
 
+use crate::clients;
 use crate::support::{
-    Answer, Browser, Front, Kind, PASSWORD, Proxy, Recorded, Reply, Upstream, proxy, upstream,
+    Answer, Browser, Front, Kind, PASSWORD, Proxy, ProxyBuilder, Recorded, Reply, Upstream, proxy,
+    upstream,
 };
 
 const ROUTES: [(&str, &str); 4] = [
@@ -20,15 +25,20 @@ const ROUTES: [(&str, &str); 4] = [
 
 /// Doorward that has no app of its own.
 fn asked() -> Proxy {
-    asked_with("trusted_proxies = [\"127.0.0.1\"]", "")
+    builder().start()
 }
 
 fn asked_with(server: &str, session: &str) -> Proxy {
-    let begun = proxy().with("server", server).with("session", session);
+    with_routes(proxy().with("server", server).with("session", session)).start()
+}
+
+fn builder() -> ProxyBuilder {
+    with_routes(proxy().with("server", "trusted_proxies = [\"127.0.0.1\"]"))
+}
+
+fn with_routes(begun: ProxyBuilder) -> ProxyBuilder {
     let routes = ROUTES.iter();
-    routes
-        .fold(begun, |begun, (path, rest)| begun.route(path, "none", rest))
-        .start()
+    routes.fold(begun, |begun, (path, rest)| begun.route(path, "none", rest))
 }
 
 /// Method, place and fields.
@@ -88,6 +98,7 @@ fn statuses(answers: &[Answer; 4]) -> [u16; 4] {
 
 const NAVIGATION: [(&str, &str); 2] = [("accept", "text/html"), ("sec-fetch-mode", "navigate")];
 const FETCH: [(&str, &str); 2] = [("accept", "*/*"), ("sec-fetch-mode", "cors")];
+const ASSERTION: &str = "x-doorward-jwt-assertion";
 const IDENTITY: [&str; 4] = [
     "remote-user",
     "remote-name",
@@ -129,6 +140,58 @@ async fn every_field_of_identity_is_there_also_for_nobody_and_never_the_clients(
         }
     }
     assert!(proxy.audited("identity_header_stripped").await["field"].is_string());
+}
+
+#[tokio::test]
+async fn the_signed_assertion_is_told_too_and_never_the_clients() {
+    let signed = "[identity.assertion]\nall_routes = true";
+    let proxy = builder().with("identity", signed).start();
+    let mut browser = proxy.browser();
+    browser.log_in("alice").await;
+    let forged = [("X-Doorward-Jwt-Assertion", "forged")];
+    for answer in ask(&browser, "GET", "/wiki", &forged).await {
+        let told = answer.header(ASSERTION);
+        let claims = told.split('.').nth(1).unwrap_or_default();
+        let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(
+            (&claims["sub"], &claims["aud"]),
+            (&json!("local:alice"), &json!("localhost/"))
+        );
+    }
+    for answer in ask(&proxy.browser(), "GET", "/public", &forged).await {
+        let values: Vec<_> = answer.headers.get_all(ASSERTION).iter().collect();
+        assert_eq!(values, [""]);
+    }
+}
+
+#[tokio::test]
+async fn a_program_passes_by_its_token_where_the_route_takes_one() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let by_token = "access = \"user\"\naccess_by = [\"session\", \"token\"]";
+    let proxy = builder()
+        .route("/api", "none", by_token)
+        .route("/only", &app.url(), by_token)
+        .start();
+    let bearer = format!(
+        "Bearer {}",
+        clients::token(&proxy, clients::new("bot")).await
+    );
+    let mut browser = proxy.browser();
+    browser.log_in("alice").await;
+    for (target, bearer, expected, user) in [
+        ("/api", &*bearer, [200; 4], "bot"),
+        ("/api", "Bearer doorward_none", [401; 4], ""),
+        // There it is none of ours, and the session counts.
+        ("/wiki", &*bearer, [200; 4], "alice"),
+    ] {
+        let client = [("authorization", bearer)];
+        let answers = ask(&browser, "GET", target, &client).await;
+        assert_eq!(statuses(&answers), expected, "{target} {bearer}");
+        for answer in &answers {
+            assert_eq!(answer.header("remote-user"), user);
+        }
+    }
 }
 
 #[tokio::test]

@@ -203,6 +203,12 @@ async fn logins_that_go_round_stop_after_three_with_the_likely_cause() {
         proxy.clock.advance(std::time::Duration::from_mins(1));
         assert!(!browser.open(&login).await.field("state").is_empty());
     }
+    // Cookies of another site of the domain come in place of the session's.
+    let mut browser = logged_in_thrice(&proxy).await;
+    let others = format!("{unknown}; __Host-sid={}", "B".repeat(43));
+    browser.jar.insert("__Host-sid".to_owned(), others);
+    let stopped = browser.open("/.doorward/login?return_to=%2Fwiki").await;
+    assert!(stopped.text().contains("more than one cookie"));
     // Who is sent to log in anew, moments after a login, meets a clock that differs.
     let mut browser = logged_in_thrice(&proxy).await;
     proxy.clock.advance(std::time::Duration::from_secs(31));
