@@ -22,7 +22,7 @@ use crate::config::{CertificateSource, Settings, StoreSettings};
 use crate::deadline::Watch;
 use crate::edge::{Certificates, Limits, Listener, Permits, Plaintext, Tls, serve_plaintext};
 use crate::identity::Signer;
-use crate::login::{LocalUsers, Oidc, TokenBook};
+use crate::login::{Issuers, LocalUsers, Oidc, TokenBook};
 use crate::pipeline::{Pipeline, Shared, Stripped};
 use crate::portal::{Pages, Portal};
 use crate::routing::RouteTable;
@@ -141,6 +141,7 @@ fn share(
         cookie_names: portal.cookie_names(),
         portal,
         tokens: tokens(settings),
+        issuers: issuers(settings, clock)?,
         layout: settings.identity.clone(),
         signer,
         trailers: stripped.trailer_filter(),
@@ -167,9 +168,28 @@ fn signer(settings: &Settings, keyring: &Keyring) -> anyhow::Result<Option<Arc<S
     Ok(signer.transpose()?.map(Arc::new))
 }
 
+/// Where some route takes their tokens.
+fn issuers(settings: &Settings, clock: &Clock) -> anyhow::Result<Option<Arc<Issuers>>> {
+    let mut clients = settings
+        .routes
+        .iter()
+        .filter_map(|route| route.clients.as_ref());
+    let is_used = clients.any(|clients| !clients.issuers.is_empty());
+    let runtime = Handle::current();
+    let issuers = is_used.then(|| Issuers::new(&settings.issuers, (clock.clone(), &runtime)));
+    let issuers = issuers.transpose();
+    Ok(issuers
+        .context("the issuers of `clients` cannot be asked")?
+        .map(Arc::new))
+}
+
 /// Where some route takes them.
 fn tokens(settings: &Settings) -> Option<Arc<TokenBook>> {
-    let is_used = settings.routes.iter().any(|route| route.clients.is_some());
+    let mut clients = settings
+        .routes
+        .iter()
+        .filter_map(|route| route.clients.as_ref());
+    let is_used = clients.any(|clients| clients.tokens || clients.basic);
     is_used.then(|| Arc::new(TokenBook::open(settings.tokens.clone())))
 }
 
@@ -282,6 +302,12 @@ impl Built {
         }
         if let Some(tokens) = self.shared.tokens.clone() {
             control.spawn(while_running(follow_tokens(tokens), phases.clone()));
+        }
+        let issuers = self.shared.issuers.as_ref();
+        for issuer in issuers.map(|issuers| issuers.all()).unwrap_or_default() {
+            let (issuer, clock) = (issuer.clone(), self.shared.clock.clone());
+            let following = async move { issuer.follow(&clock).await };
+            control.spawn(while_running(following, phases.clone()));
         }
         for oidc in self.oidc.clone() {
             control.spawn(while_running(

@@ -52,6 +52,8 @@ pub struct Settings {
     pub identity: HeaderLayout,
     pub assertion: AssertionSettings,
     pub forwarding: Forwarding,
+    /// Whose tokens programs may come with, beside our own.
+    pub issuers: Vec<login::IssuerSettings>,
     /// The file of API tokens.
     pub tokens: PathBuf,
     pub providers: Vec<login::Settings>,

@@ -17,8 +17,8 @@ pub use editing::NewUser;
 pub use grant::Grant;
 pub use hashing::{HashCost, Hasher, HashingError};
 pub use oidc::{
-    ALGORITHMS, Answer, Beginning, ClaimPath, ClientAuthentication, ClientKey, Flaw, Logout,
-    Mapping, Oidc, OidcError, OidcSettings, Proof, is_loopback,
+    ALGORITHMS, Answer, Beginning, ClaimPath, ClientAuthentication, ClientKey, Flaw, Issuer,
+    IssuerSettings, Issuers, Logout, Mapping, Oidc, OidcError, OidcSettings, Proof, is_loopback,
 };
 pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};

@@ -10,7 +10,7 @@ use http::{Method, Response, StatusCode, Uri};
 use super::Refusal;
 use super::Shared;
 use super::body::Body;
-use super::client::{ASK, covers};
+use super::client::{ask, covers, offer_basic};
 use super::memo::HostMemo;
 use super::path::NormalPath;
 use super::recall::Terms;
@@ -113,12 +113,11 @@ impl Visit {
             id: notes.id.unwrap_or_else(|| shared.ids.next()),
         }
         .respond();
-        let takes_tokens = notes
-            .route
-            .as_ref()
-            .is_some_and(|route| route.clients.is_some());
-        if takes_tokens && answer.status() == StatusCode::UNAUTHORIZED {
-            answer.headers_mut().append(header::WWW_AUTHENTICATE, ASK);
+        let route = notes.route.as_deref();
+        if let Some(clients) = route.and_then(|route| route.clients.as_ref())
+            && answer.status() == StatusCode::UNAUTHORIZED
+        {
+            ask(answer.headers_mut(), (clients, kind.asker));
         }
         answer.map(Body::own)
     }
@@ -178,7 +177,11 @@ impl Visit {
         } else {
             tracing::debug!(request = %id, error = %refusal, "a request was refused");
         }
-        let page = refusal.respond(asker.audience_of_errors(), id, &shared.portal.pages);
+        let mut page = refusal.respond(asker.audience_of_errors(), id, &shared.portal.pages);
+        let clients = route.and_then(|route| route.clients.as_ref());
+        if let Some(clients) = clients.filter(|_| refusal.asks_for_credential()) {
+            offer_basic(page.headers_mut(), (clients, asker));
+        }
         page.map(Body::own)
     }
 }

@@ -37,7 +37,7 @@ use crate::clock::Clock;
 use crate::deadline::Drain;
 use crate::edge::{Connect, Peer};
 use crate::identity::{FoldedNames, Forwarding, HeaderLayout, Signer, strip};
-use crate::login::TokenBook;
+use crate::login::{Issuers, TokenBook};
 use crate::portal::Portal;
 use crate::routing::RouteTable;
 use crate::session::Sessions;
@@ -63,6 +63,8 @@ pub struct Shared {
     pub portal: Arc<Portal>,
     /// Whose API tokens are good. `None` where no route takes any.
     pub tokens: Option<Arc<TokenBook>>,
+    /// Whose tokens are good beside our own. `None` where no route takes any.
+    pub issuers: Option<Arc<Issuers>>,
     pub layout: HeaderLayout,
     /// `None` where no route's app gets assertions.
     pub signer: Option<Arc<Signer>>,

@@ -22,6 +22,8 @@ pub enum Refusal {
     /// It may have been good before.
     #[error("the credential is not good")]
     BadCredential,
+    #[error("the issuer of the credential cannot be asked: {0}")]
+    CredentialUnchecked(String),
     #[error("the route is not for this user")]
     Denied,
     #[error("the request has come through here too often")]
@@ -100,7 +102,8 @@ impl Refusal {
                     headers.insert(header::ALLOW, allow);
                 }
             }
-            Self::Store(_)
+            Self::CredentialUnchecked(_)
+            | Self::Store(_)
             | Self::Portal(PortalError::Store(_))
             | Self::Upstream(UpstreamError::Exhausted(_)) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
@@ -113,6 +116,11 @@ impl Refusal {
             _ => {}
         }
         page
+    }
+
+    /// Whether it says that a credential is wanted.
+    pub fn asks_for_credential(&self) -> bool {
+        matches!(self, Self::BadCredential | Self::NoCredential)
     }
 
     /// A login that a provider is to blame for: of interest to whoever runs this, though the status is the client's.

@@ -21,7 +21,10 @@ impl Refusal {
     pub(super) fn text(&self) -> Text {
         match self {
             Self::Admit(error) => admit_text(error),
-            Self::BadCredential | Self::NoCredential | Self::Scope => credential_text(self),
+            Self::BadCredential
+            | Self::CredentialUnchecked(_)
+            | Self::NoCredential
+            | Self::Scope => credential_text(self),
             Self::Denied => Text {
                 status: StatusCode::FORBIDDEN,
                 code: "forbidden",
@@ -96,6 +99,12 @@ impl Refusal {
 
 fn credential_text(refusal: &Refusal) -> Text {
     let (status, code, title, message) = match refusal {
+        Refusal::CredentialUnchecked(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "issuer_unavailable",
+            "The token cannot be checked right now",
+            "Whoever gave it out does not answer.",
+        ),
         Refusal::NoCredential => (
             StatusCode::UNAUTHORIZED,
             "token_required",

@@ -25,7 +25,13 @@ pub enum Audience {
 
 /// What a request's own fields say about who made it: one look, kept for when the fields have been sent on.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the request"
+)]
 pub struct Asker {
+    /// It sends fetch metadata, as browsers do of everything.
+    is_browser: bool,
     is_grpc: bool,
     /// It says so by fetch metadata or, where there is none, by accepting HTML.
     opens_a_page: bool,
@@ -48,10 +54,16 @@ impl Asker {
             None => accepts_html(headers) && !is_scripted(headers, only_reads),
         };
         Self {
+            is_browser: headers.contains_key(SEC_FETCH_MODE),
             is_grpc: content_type.is_some_and(is_grpc),
             opens_a_page: opens_a_page && !asks_for_another_protocol(headers),
             only_reads,
         }
+    }
+
+    /// Whether a browser would ask a person for what a program is asked for.
+    pub fn may_be_a_person(self) -> bool {
+        self.is_browser || self.opens_a_page
     }
 
     /// Who is told that a login is needed: only a navigation is sent away to log in.

@@ -83,11 +83,21 @@ pub enum Access {
     },
 }
 
-/// Programs, which come with an API token.
+/// Programs, which come with a token.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a word of the configuration"
+)]
 pub struct Clients {
     /// Whoever has a session may use the route too.
     pub with_sessions: bool,
+    /// With an API token.
+    pub tokens: bool,
+    /// With an API token as the password of HTTP Basic.
+    pub basic: bool,
+    /// With a token of these issuers, by id.
+    pub issuers: BTreeSet<String>,
     /// All of these must be among those of the token.
     pub scopes: BTreeSet<String>,
     /// The app gets the `Authorization` field too.

@@ -30,6 +30,7 @@ pub enum AuditEvent {
     /// A request came with a credential that is not good.
     CredentialRefused {
         route: String,
+        cause: String,
         address: IpAddr,
     },
     /// A request failed the check that it comes from our own page.

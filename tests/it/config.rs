@@ -1824,11 +1824,11 @@ fn api_tokens_are_taken_where_a_route_says_so_and_need_no_way_to_log_in() {
         ("access_by = [\"cookie\"]", "\"cookie\" is not one of"),
         (
             "scopes = [\"a\"]",
-            "is about API tokens, and the route takes none",
+            "is about tokens, and the route takes none",
         ),
         (
             "pass_authorization = true",
-            "is about API tokens, and the route takes none",
+            "is about tokens, and the route takes none",
         ),
         (
             "access_by = [\"token\"]\nscopes = [\"a b\"]",
@@ -1851,4 +1851,106 @@ fn api_tokens_are_taken_where_a_route_says_so_and_need_no_way_to_log_in() {
     assert!(told.contains("where `access` asks nobody"), "{told}");
     let taken = MINIMAL.replace("id = \"local\"", "id = \"api-token\"");
     assert!(complaints(&taken).contains("is what users of API tokens are known by"));
+}
+
+/// A `[[clients.issuer]]` with more keys.
+fn issuer(keys: &str) -> String {
+    format!(
+        "[[clients.issuer]]\nid = \"ci\"\nissuer = \"https://ci.example\"\naudience = \"us\"\n{keys}\n"
+    )
+}
+
+/// The minimal file with issuers, and keys for its route.
+fn with_issuers(issuers: &str, keys: &str) -> String {
+    let (before, routes) = MINIMAL.split_at(MINIMAL.find("[[route]]").unwrap());
+    format!("{before}{issuers}{routes}\n{keys}\n")
+}
+
+#[test]
+fn tokens_of_issuers_are_taken_where_a_route_says_so() {
+    let place = Place::new();
+    let settings = place
+        .load(&with_issuers(&issuer(""), "access_by = [\"jwt\"]"))
+        .unwrap();
+    let clients = settings.routes[0].clients.clone().unwrap();
+    assert!(!clients.with_sessions && !clients.tokens && !clients.basic);
+    assert_eq!(clients.issuers, BTreeSet::from(["ci".to_owned()]));
+    assert_eq!(settings.issuers[0].keys, None);
+    let second = issuer("").replace("ci", "other");
+    let two = format!("{}{second}", issuer("jwks = \"https://ci.example/keys\""));
+    let narrow = with_issuers(
+        &two,
+        "access_by = [\"jwt\", \"basic\"]\nissuers = [\"other\"]",
+    );
+    let clients = place.load(&narrow).unwrap().routes[0]
+        .clients
+        .clone()
+        .unwrap();
+    assert!(clients.basic && !clients.tokens);
+    assert_eq!(clients.issuers, BTreeSet::from(["other".to_owned()]));
+}
+
+#[test]
+fn issuers_of_tokens_are_named_whole() {
+    let two = format!(
+        "{}{}",
+        issuer("jwks = \"https://ci.example/keys\""),
+        issuer("").replace("ci", "other")
+    );
+    for (text, expected) in [
+        (
+            with_issuers("", "access_by = [\"jwt\"]"),
+            "takes tokens of other issuers, and there is none",
+        ),
+        (
+            with_issuers(&issuer(""), "access_by = [\"jwt\"]\nissuers = []"),
+            "names nobody, so no token would count",
+        ),
+        (
+            with_issuers(&issuer(""), "issuers = [\"ci\"]"),
+            "the route takes none of other issuers",
+        ),
+        (
+            with_issuers(&two, "access_by = [\"jwt\"]\nissuers = [\"othre\"]"),
+            "did you mean \"other\"?",
+        ),
+        (
+            with_issuers(&issuer("jwks = \"http://ci.example/keys\""), ""),
+            "is not an https address",
+        ),
+        (
+            with_issuers(&issuer("").replace("https", "http"), ""),
+            "is not https",
+        ),
+        (
+            with_issuers(&issuer("algorithms = [\"HS256\"]"), ""),
+            "\"HS256\" is not one of",
+        ),
+        (
+            with_issuers(&issuer("algorithms = [\"none\"]"), ""),
+            "\"none\" is not one of",
+        ),
+        (
+            with_issuers(&issuer("").replace("audience", "# "), ""),
+            "clients.issuer.audience",
+        ),
+        (
+            with_issuers(&issuer("").replace("\"ci\"", "\"local\""), ""),
+            "is the id of the provider",
+        ),
+        (
+            with_issuers(&issuer("").replace("\"ci\"", "\"api-token\""), ""),
+            "is what users of API tokens",
+        ),
+        (
+            with_issuers(
+                &format!("{0}{0}", issuer("")).replacen("\"ci\"", "\"c2\"", 1),
+                "",
+            ),
+            "is the issuer \"c2\" already",
+        ),
+    ] {
+        let told = complaints(&text);
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
 }

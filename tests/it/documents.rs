@@ -195,7 +195,13 @@ fn defaults_of_the_file() -> Vec<(String, String)> {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b"._".contains(&b));
             let is_one = !value.starts_with(['{', '[']) || value == "[]";
-            if !["route", "session.group", "session.namespace"].contains(&section)
+            if ![
+                "clients.issuer",
+                "route",
+                "session.group",
+                "session.namespace",
+            ]
+            .contains(&section)
                 && is_plain
                 && is_one
                 && !NOT_DEFAULTS.contains(&key.as_str())

@@ -16,6 +16,7 @@
 mod access_log;
 mod assertion;
 mod audit;
+mod bearers;
 mod certified;
 mod chromium;
 mod clients;

@@ -3,6 +3,7 @@
 
 mod admin;
 mod assertion;
+mod client_issuer;
 mod clients;
 mod headers;
 mod identity;
@@ -37,6 +38,7 @@ use super::places::fingerprint;
 use super::{Missing, Settings};
 use toml::de::DeTable;
 
+use self::route::Around;
 use super::diagnostics::ConfigErrors;
 use super::reader::{Report, Section, Value};
 use crate::session as sessions;
@@ -69,6 +71,8 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         [identity]
         headers = {}
         assertion = {}
+        [clients]
+        issuer = [{ claims = {} }]
         [[provider]]
         type = 'local'
         [[provider]]
@@ -94,14 +98,19 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
     let session = session::read(root.section("session"));
     let store = store::read(root.section("store"));
     let identity = identity::read(root.section("identity"));
-    let providers = provider::read(root.sections("provider"));
-    let routing = route::read(root.sections("route"), &session, &identity);
+    let mut providers = provider::read(root.sections("provider"));
+    let clients = clients::read(root.section("clients"), &mut providers);
+    let around = Around {
+        session: &session,
+        identity: &identity,
+        clients: &clients,
+    };
+    let routing = route::read(root.sections("route"), &around);
     route::judge_together(
         &root,
         &routing,
         (&providers, server.trusted_proxies.is_empty()),
     );
-    let tokens = clients::tokens(root.section("clients"));
     let log = log::read(root.section("log"));
     root.finish();
 
@@ -127,7 +136,10 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
         identity: identity.layout,
         assertion: identity.assertion,
         forwarding: server.forwarding,
-        tokens: tokens.unwrap_or_else(|| file.with_file_name("tokens.toml")),
+        issuers: clients.issuers,
+        tokens: clients
+            .tokens
+            .unwrap_or_else(|| file.with_file_name("tokens.toml")),
         providers: providers
             .into_iter()
             .map(|provider| provider.settings)

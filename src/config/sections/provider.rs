@@ -130,7 +130,7 @@ fn refuse_second(section: &Section<'_>, others: &mut Providers) {
 }
 
 /// It stands in paths, logs and sessions, and tells the users of one provider from those of another.
-fn own_id(value: &Value<'_>, others: &mut Providers) -> Option<String> {
+pub(super) fn own_id(value: &Value<'_>, others: &mut Providers) -> Option<String> {
     let text = value.text()?;
     let plain = text
         .bytes()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jsonwebtoken::Algorithm;
 use url::Url;
 
 use super::session_key::secret_from_file;
@@ -36,21 +37,14 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
         .and_then(|value| value.text());
     let authentication = authentication(section);
     let scopes = scopes(section);
-    let algorithms = section.strings("algorithms");
-    let chosen: Vec<_> = algorithms
-        .iter()
-        .filter_map(|(_, value)| value.choice(&ALGORITHMS))
-        .collect();
+    let algorithms = algorithms(section);
     let authorities = section.value("ca_file");
     let authorities = authorities.as_ref().and_then(store_authorities::read);
     let max_auth_age = section.value("max_auth_age").and_then(|value| {
         value.duration_in(Duration::from_secs(1)..=Duration::from_hours(365 * 24))
     });
-    let skew = section.value("max_clock_skew");
-    let skew = skew.and_then(|value| value.duration_in(Duration::ZERO..=Duration::from_mins(5)));
-    let timeout = section.value("answer_timeout");
-    let timeout = timeout
-        .and_then(|value| value.duration_in(Duration::from_millis(100)..=Duration::from_mins(1)));
+    let max_clock_skew = max_clock_skew(section);
+    let timeout = timeout(section);
     let mapping = mapping(section);
     let user_info = section.boolean("user_info", false);
     let logout = section.choice("logout", &[("here", false), ("provider", true)]);
@@ -59,23 +53,45 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
         client_id: client_id?.to_owned(),
         authentication: authentication?,
         scopes,
-        algorithms: if algorithms.is_empty() {
-            vec![ALGORITHMS[0].1]
-        } else {
-            chosen
-        },
+        algorithms,
         mapping,
         user_info,
         max_auth_age,
         logs_out_there: logout.unwrap_or(false),
-        max_clock_skew: skew.unwrap_or(Duration::from_mins(1)),
-        timeout: timeout.unwrap_or(Duration::from_secs(10)),
+        max_clock_skew,
+        timeout,
         authorities,
     })
 }
 
+/// By which tokens may be signed.
+pub(super) fn algorithms(section: &Section<'_>) -> Vec<Algorithm> {
+    let named = section.strings("algorithms");
+    if named.is_empty() {
+        return vec![ALGORITHMS[0].1];
+    }
+    let named = named.iter();
+    named
+        .filter_map(|(_, value)| value.choice(&ALGORITHMS))
+        .collect()
+}
+
+pub(super) fn max_clock_skew(section: &Section<'_>) -> Duration {
+    let value = section.value("max_clock_skew");
+    let skew = value.and_then(|value| value.duration_in(Duration::ZERO..=Duration::from_mins(5)));
+    skew.unwrap_or(Duration::from_mins(1))
+}
+
+/// Of one answer.
+pub(super) fn timeout(section: &Section<'_>) -> Duration {
+    let value = section.value("answer_timeout");
+    let range = Duration::from_millis(100)..=Duration::from_mins(1);
+    let timeout = value.and_then(|value| value.duration_in(range));
+    timeout.unwrap_or(Duration::from_secs(10))
+}
+
 /// Compared letter by letter with what the provider says, so it is taken as it is written.
-fn issuer<'a>(value: &Value<'a>) -> Option<&'a str> {
+pub(super) fn issuer<'a>(value: &Value<'a>) -> Option<&'a str> {
     let text = value.text()?;
     let url = Url::parse(text).ok();
     let is_plain =
@@ -190,7 +206,7 @@ fn scopes(section: &Section<'_>) -> Vec<String> {
     all.map(str::to_owned).collect()
 }
 
-fn mapping(section: &Section<'_>) -> Mapping {
+pub(super) fn mapping(section: &Section<'_>) -> Mapping {
     let claims = section.section("claims");
     let path = |name: &'static str| {
         let text = claims.value(name).and_then(|value| claim(&value));

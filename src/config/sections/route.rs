@@ -6,7 +6,7 @@ use std::ops::Range;
 use http::Method;
 
 use super::assertion;
-use super::clients;
+use super::clients::{self, Credentials};
 use super::headers::{self, Side};
 use super::identity::Identity;
 use super::provider::Providers;
@@ -42,22 +42,18 @@ pub(super) struct Placed {
 const ASKED_ABOUT: &str = "none";
 
 /// What a route is measured against.
-struct Around<'s, 'a> {
-    session: &'s Session<'a>,
-    identity: &'s Identity,
+pub(super) struct Around<'s, 'a> {
+    pub(super) session: &'s Session<'a>,
+    pub(super) identity: &'s Identity,
+    pub(super) clients: &'s Credentials,
 }
 
-pub(super) fn read(
-    sections: Vec<Section<'_>>,
-    session: &Session<'_>,
-    identity: &Identity,
-) -> Routing {
-    let around = Around { session, identity };
+pub(super) fn read(sections: Vec<Section<'_>>, around: &Around<'_, '_>) -> Routing {
     let any = !sections.is_empty();
     let mut upstreams = Upstreams::default();
     let routes = sections
         .into_iter()
-        .filter_map(|section| route(section, &around, &mut upstreams))
+        .filter_map(|section| route(section, around, &mut upstreams))
         .collect();
     Routing {
         routes,
@@ -190,7 +186,7 @@ fn route(
     let assertion = assertion::of_route(&section, around.identity, || {
         place.map(|(host, path)| format!("{host}{path}"))
     });
-    let clients = clients::of_route(&section, access.as_ref());
+    let clients = clients::of_route(&section, access.as_ref(), around.clients);
     let allow = oddities(&section);
     let request_headers = headers::edits(
         section.section("request_headers"),

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::fault::{Flaw, OidcError};
 use super::keys::Keys;
-use super::metadata::{Metadata, place_of};
+use super::metadata::{Document, place_of};
 use crate::clock::{Clock, Timestamp};
 use crate::outbound::Outbound;
 
@@ -31,35 +31,45 @@ const STALE: Duration = Duration::from_hours(24);
 const THROTTLE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct Known<D> {
     /// The provider's, for the log.
     id: String,
-    issuer: String,
+    source: Source<D>,
     outbound: Outbound,
-    provided: ArcSwapOption<Provided>,
-    /// When keys were last asked for because of a token. Whoever asks holds it.
-    renewed: Mutex<Option<Timestamp>>,
+    provided: ArcSwapOption<Provided<D>>,
+    /// When keys were last asked for because of a token, and what a token is told by whose key is not among them. Whoever
+    /// asks holds it.
+    renewed: Mutex<Option<(Timestamp, OidcError)>>,
+}
+
+/// Where it is learnt what a provider is.
+#[derive(Clone, Debug)]
+pub(super) enum Source<D> {
+    /// From its configuration document: by its own name.
+    Discovery(String),
+    /// It has been told.
+    Told(D),
 }
 
 /// What a provider said about itself.
 #[derive(Debug)]
-pub(super) struct Provided {
-    pub(super) metadata: Metadata,
+pub(super) struct Provided<D> {
+    pub(super) metadata: D,
     pub(super) keys: Keys,
 }
 
-impl Known {
-    pub(super) fn new(id: String, issuer: String, outbound: Outbound) -> Self {
+impl<D: Document> Known<D> {
+    pub(super) fn new(id: String, source: Source<D>, outbound: Outbound) -> Self {
         Self {
             id,
-            issuer,
+            source,
             outbound,
             provided: ArcSwapOption::empty(),
             renewed: Mutex::default(),
         }
     }
 
-    pub(super) fn provided(&self) -> Result<Arc<Provided>, OidcError> {
+    pub(super) fn provided(&self) -> Result<Arc<Provided<D>>, OidcError> {
         let provided = self.provided.load_full();
         provided.ok_or_else(|| OidcError::Unavailable("it was not found yet".to_owned()))
     }
@@ -71,17 +81,13 @@ impl Known {
                 Ok(provided) => {
                     let is_new = self.provided.swap(Some(Arc::new(provided))).is_none();
                     if is_new {
-                        tracing::info!(
-                            provider = self.id,
-                            issuer = self.issuer,
-                            "a provider was found"
-                        );
+                        tracing::info!(provider = self.id, "a provider was found");
                     }
                     (pause, last_good) = (FIRST_PAUSE, clock.now());
                     tokio::time::sleep(FRESH).await;
                 }
                 Err(error) => {
-                    tracing::warn!(provider = self.id, issuer = self.issuer, %error, "a provider was not found");
+                    tracing::warn!(provider = self.id, %error, "a provider was not found");
                     if clock.now().since(last_good) >= STALE {
                         self.provided.store(None);
                     }
@@ -96,21 +102,28 @@ impl Known {
     /// it learns.
     pub(super) async fn renew(
         &self,
-        before: &Arc<Provided>,
+        before: &Arc<Provided<D>>,
         now: Timestamp,
-    ) -> Result<Arc<Provided>, OidcError> {
+    ) -> Result<Arc<Provided<D>>, OidcError> {
         let mut renewed = self.renewed.lock().await;
         let current = self.provided()?;
         if !Arc::ptr_eq(&current, before) {
             return Ok(current);
         }
-        if renewed.is_some_and(|last| now.since(last) < THROTTLE) {
-            return Err(Flaw::UnknownKey.into());
+        if let Some((last, error)) = &*renewed
+            && now.since(*last) < THROTTLE
+        {
+            return Err(error.clone());
         }
-        *renewed = Some(now);
-        let keys = self.keys(&current.metadata).await.inspect_err(|error| {
-            tracing::warn!(provider = self.id, %error, "the provider's new keys are of no use; the old ones stay");
-        })?;
+        *renewed = Some((now, Flaw::UnknownKey.into()));
+        let keys = match self.keys(&current.metadata).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                tracing::warn!(provider = self.id, %error, "the provider's new keys are of no use; the old ones stay");
+                *renewed = Some((now, error.clone()));
+                return Err(error);
+            }
+        };
         let provided = Arc::new(Provided {
             metadata: current.metadata.clone(),
             keys,
@@ -119,15 +132,20 @@ impl Known {
         Ok(provided)
     }
 
-    async fn look(&self) -> Result<Provided, OidcError> {
-        let document = self.fetch(&place_of(&self.issuer)).await?;
-        let metadata = Metadata::parse(&document, &self.issuer)?;
+    async fn look(&self) -> Result<Provided<D>, OidcError> {
+        let metadata = match &self.source {
+            Source::Discovery(issuer) => {
+                let document = self.fetch(&place_of(issuer)).await?;
+                D::parse(&document, issuer)?
+            }
+            Source::Told(metadata) => metadata.clone(),
+        };
         let keys = self.keys(&metadata).await?;
         Ok(Provided { metadata, keys })
     }
 
-    async fn keys(&self, metadata: &Metadata) -> Result<Keys, OidcError> {
-        let set = self.fetch(metadata.jwks_uri.as_str()).await?;
+    async fn keys(&self, metadata: &D) -> Result<Keys, OidcError> {
+        let set = self.fetch(metadata.jwks_uri().as_str()).await?;
         Ok(Keys::parse(&set)?)
     }
 

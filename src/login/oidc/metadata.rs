@@ -18,8 +18,19 @@ pub(super) struct Metadata {
     pub(super) names_itself: bool,
 }
 
+/// What is read of a configuration document.
+pub(super) trait Document: Clone {
+    fn parse(json: &[u8], issuer: &str) -> Result<Self, Flaw>;
+
+    fn jwks_uri(&self) -> &Url;
+}
+
+/// Where the keys of an issuer are: all that is asked of one whose tokens others bring.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct KeyPlace(pub(super) Url);
+
 #[derive(Deserialize)]
-struct Document {
+struct WholeDocument {
     issuer: String,
     authorization_endpoint: String,
     token_endpoint: String,
@@ -32,10 +43,15 @@ struct Document {
     authorization_response_iss_parameter_supported: bool,
 }
 
-impl Metadata {
-    pub(super) fn parse(json: &[u8], issuer: &str) -> Result<Self, Flaw> {
-        let document: Document = serde_json::from_slice(json)
-            .map_err(|_| Flaw::Shape("its configuration document cannot be read"))?;
+#[derive(Deserialize)]
+struct KeyDocument {
+    issuer: String,
+    jwks_uri: String,
+}
+
+impl Document for Metadata {
+    fn parse(json: &[u8], issuer: &str) -> Result<Self, Flaw> {
+        let document: WholeDocument = read(json)?;
         if document.issuer != issuer {
             return Err(Flaw::Issuer);
         }
@@ -49,14 +65,7 @@ impl Metadata {
         if lacks(&document.code_challenge_methods_supported, "S256") {
             return Err(Flaw::Shape("it has no PKCE with S256"));
         }
-        let is_local = issuer.starts_with("http://");
-        let endpoint = |text: &str| {
-            let found = Url::parse(text).ok();
-            found
-                .filter(|url| is_guarded(url) || (is_local && is_loopback(url)))
-                .filter(|url| url.fragment().is_none() && url.username().is_empty())
-                .ok_or(Flaw::Shape("one of its addresses is not https"))
-        };
+        let endpoint = |text: &str| endpoint(text, issuer);
         let optional = |text: &Option<String>| text.as_deref().map(endpoint).transpose();
         Ok(Self {
             authorization_endpoint: endpoint(&document.authorization_endpoint)?,
@@ -67,6 +76,39 @@ impl Metadata {
             names_itself: document.authorization_response_iss_parameter_supported,
         })
     }
+
+    fn jwks_uri(&self) -> &Url {
+        &self.jwks_uri
+    }
+}
+
+impl Document for KeyPlace {
+    fn parse(json: &[u8], issuer: &str) -> Result<Self, Flaw> {
+        let document: KeyDocument = read(json)?;
+        if document.issuer != issuer {
+            return Err(Flaw::Issuer);
+        }
+        endpoint(&document.jwks_uri, issuer).map(Self)
+    }
+
+    fn jwks_uri(&self) -> &Url {
+        &self.0
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(json: &[u8]) -> Result<T, Flaw> {
+    let read = serde_json::from_slice(json);
+    read.map_err(|_| Flaw::Shape("its configuration document cannot be read"))
+}
+
+/// An address that is as well guarded as the issuer's own.
+fn endpoint(text: &str, issuer: &str) -> Result<Url, Flaw> {
+    let is_local = issuer.starts_with("http://");
+    let found = Url::parse(text).ok();
+    found
+        .filter(|url| is_guarded(url) || (is_local && is_loopback(url)))
+        .filter(|url| url.fragment().is_none() && url.username().is_empty())
+        .ok_or(Flaw::Shape("one of its addresses is not https"))
 }
 
 /// Where the configuration document of an issuer is.
@@ -159,6 +201,26 @@ mod tests {
             let mut document = document();
             document[name] = value;
             assert!(parsed(&document).is_err(), "{document}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_of_tokens_need_not_be_one_to_log_in_at() {
+        let parse =
+            |json: &Value| KeyPlace::parse(json.to_string().as_bytes(), "https://a.example");
+        let good = json!({"issuer": "https://a.example", "jwks_uri": "https://a.example/keys"});
+        assert_eq!(
+            parse(&good).unwrap().jwks_uri().as_str(),
+            "https://a.example/keys"
+        );
+        for (name, value) in [
+            ("issuer", json!("https://b.example")),
+            ("jwks_uri", json!("http://a.example/keys")),
+            ("jwks_uri", Value::Null),
+        ] {
+            let mut bad = good.clone();
+            bad[name] = value;
+            assert!(parse(&bad).is_err(), "{bad}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Logging in at an `OpenID` Connect provider: code flow with PKCE. The way there is an address for the browser, the way
 //! back is judged here. It knows no cookie, no page and no session.
 
+mod bearer;
 mod client_key;
 mod exchange;
 mod fault;
@@ -11,6 +12,7 @@ mod metadata;
 mod spent;
 mod token;
 
+pub use bearer::{Issuer, IssuerSettings, Issuers};
 pub use client_key::ClientKey;
 pub use fault::{Flaw, OidcError};
 pub use keys::ALGORITHMS;
@@ -29,7 +31,8 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use self::exchange::{Exchange, Grant};
-use self::known::{Known, Provided};
+use self::known::{Known, Provided, Source};
+use self::metadata::Metadata;
 use self::spent::Spent;
 use self::token::{Awaited, Terms, Token};
 use super::pending::PendingLogin;
@@ -92,7 +95,7 @@ pub struct Oidc {
     id: String,
     settings: OidcSettings,
     clock: Clock,
-    known: Known,
+    known: Known<Metadata>,
     exchange: Exchange,
     turns: Semaphore,
     spent: Spent,
@@ -150,8 +153,9 @@ impl Oidc {
             answer: MAX_ANSWER,
         };
         let outbound = Outbound::new(settings.authorities.as_deref(), limits, runtime)?;
+        let source = Source::Discovery(settings.issuer.clone());
         Ok(Self {
-            known: Known::new(id.clone(), settings.issuer.clone(), outbound.clone()),
+            known: Known::new(id.clone(), source, outbound.clone()),
             exchange: Exchange::new(outbound, &settings),
             id,
             settings,
@@ -324,7 +328,7 @@ impl Oidc {
     async fn open(
         &self,
         (text, types): (&str, &[Option<&str>]),
-        provided: &Arc<Provided>,
+        provided: &Arc<Provided<Metadata>>,
     ) -> Result<Token, OidcError> {
         let terms = self.terms();
         match Token::open(text, &provided.keys, (&terms, types)) {

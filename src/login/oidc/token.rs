@@ -108,9 +108,6 @@ impl Token {
     /// Whether it is from this issuer, for this client and good now.
     pub(super) fn check(&self, terms: &Terms<'_>) -> Result<(), Flaw> {
         let claims = &self.claims;
-        if claims.text("iss")? != terms.issuer {
-            return Err(Flaw::Issuer);
-        }
         let audience = claims.texts("aud")?;
         let only_us = audience.iter().all(|one| *one == terms.client_id);
         let party = claims.optional("azp", Claims::text)?;
@@ -119,16 +116,41 @@ impl Token {
         if !is_for_us {
             return Err(Flaw::Audience);
         }
-        let (issued, expires) = (claims.time("iat")?, claims.time("exp")?);
-        let latest = terms.now.after(terms.skew);
-        let begins = claims.optional("nbf", Claims::time)?.unwrap_or(issued);
-        if issued > latest || begins > latest {
-            return Err(Flaw::NotYet);
+        let _issued = claims.time("iat")?;
+        self.check_issuer_and_time(terms).map(drop)
+    }
+
+    /// As [`check`](Self::check), for a token that gives access here: others may be meant by it too, and it need not say
+    /// when it was made. Returns until when it is good (RFC 9068 section 4).
+    pub(super) fn check_access(&self, terms: &Terms<'_>) -> Result<Timestamp, Flaw> {
+        if !self.claims.texts("aud")?.contains(&terms.client_id) {
+            return Err(Flaw::Audience);
         }
-        if terms.now >= expires.after(terms.skew) {
+        // It tells a client of a login, or orders a logout: neither opens anything.
+        let is_for_clients = |name| self.claims.0.contains_key(name);
+        if ["nonce", "events"].into_iter().any(is_for_clients) {
+            return Err(Flaw::Shape("the token is of another type"));
+        }
+        self.check_issuer_and_time(terms)
+    }
+
+    fn check_issuer_and_time(&self, terms: &Terms<'_>) -> Result<Timestamp, Flaw> {
+        let claims = &self.claims;
+        if claims.text("iss")? != terms.issuer {
+            return Err(Flaw::Issuer);
+        }
+        let latest = terms.now.after(terms.skew);
+        for name in ["iat", "nbf"] {
+            let begins = claims.optional(name, Claims::time)?;
+            if begins.is_some_and(|begins| begins > latest) {
+                return Err(Flaw::NotYet);
+            }
+        }
+        let expires = claims.time("exp")?.after(terms.skew);
+        if terms.now >= expires {
             return Err(Flaw::Expired);
         }
-        Ok(())
+        Ok(expires)
     }
 
     /// Whether it ends the login that is awaited. Returns when the user logged in, as far as the provider says.
@@ -199,6 +221,12 @@ impl Token {
             Err(Flaw::AccessToken)
         }
     }
+}
+
+/// Who a token says it is from, before anything of it is believed.
+pub(super) fn claimed_issuer(text: &str) -> Option<String> {
+    let claims: Claims = read(text.split('.').nth(1)?).ok()?;
+    claims.text("iss").ok().map(str::to_owned)
 }
 
 const NO_JWT: Flaw = Flaw::Shape("the token is no JWT");

@@ -125,6 +125,19 @@ impl Provider {
         script.token(&patched(whole, &serde_json::from_str(claims).unwrap()))
     }
 
+    /// What it gives a program to come with; with other claims: JSON.
+    pub fn access_token(&self, audience: &str, claims: &str) -> String {
+        let script = self.script();
+        let now = script.clock.now().as_secs();
+        let whole = json!({
+            "iss": script.issuer, "aud": audience, "sub": SUB, "iat": now, "exp": now + 300,
+            "client_id": "nightly", "preferred_username": "jane",
+            "email": "jane@example.org", "email_verified": true,
+            "realm_access": {"roles": ["staff"]},
+        });
+        script.token(&patched(whole, &serde_json::from_str(claims).unwrap()))
+    }
+
     /// Another mind.
     pub fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock()
@@ -220,13 +233,7 @@ impl Script {
         let keys: Vec<Value> = self
             .keys
             .iter()
-            .map(|(id, key)| {
-                let public = key.pair().public_key();
-                let (n, e) = (public.modulus(), public.exponent());
-                let n = b64(n.big_endian_without_leading_zero());
-                let e = b64(e.big_endian_without_leading_zero());
-                json!({"kty": "RSA", "use": "sig", "kid": id, "n": n, "e": e})
-            })
+            .map(|(id, key)| key.published(id))
             .collect();
         json!({ "keys": keys })
     }
@@ -300,6 +307,15 @@ impl Key {
         static PAIRS: OnceLock<[RsaKeyPair; 2]> = OnceLock::new();
         let make = || RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         &PAIRS.get_or_init(|| [make(), make()])[self as usize]
+    }
+
+    /// As a provider publishes it.
+    pub fn published(self, id: &str) -> Value {
+        let public = self.pair().public_key();
+        let (n, e) = (public.modulus(), public.exponent());
+        let n = b64(n.big_endian_without_leading_zero());
+        let e = b64(e.big_endian_without_leading_zero());
+        json!({"kty": "RSA", "use": "sig", "kid": id, "n": n, "e": e})
     }
 
     fn sign(self, message: &[u8]) -> Vec<u8> {
