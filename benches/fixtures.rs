@@ -21,6 +21,7 @@ pub(crate) fn sessions(
         store,
         keyring: Arc::new(Keyring::new(vec![Secret::new([7; 32])]).unwrap()),
         settings,
+        tickets: None,
         audit: Audit::new(LineWriter::off(), clock.clone()),
         clock,
         metrics: Arc::new(Metrics::new()),

@@ -32,7 +32,7 @@ use crate::session::store::Postgres;
 #[cfg(feature = "redis")]
 use crate::session::store::Redis;
 use crate::session::store::{Embedded, Memory, SessionStore, StoreError};
-use crate::session::{CookieName, Parts, Sessions, Touches};
+use crate::session::{CookieName, Parts, Sessions, Tickets, Touches};
 use crate::telemetry::{AccessLog, Audit, LineWriter, Metrics};
 use crate::upstream::Upstreams;
 use crate::wire::RequestIds;
@@ -71,6 +71,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         store: store.clone(),
         keyring: keyring.clone(),
         settings: settings.session.clone(),
+        tickets: tickets(settings, &keyring)?,
         clock: clock.clone(),
         audit: audit.clone(),
         metrics: metrics.clone(),
@@ -183,6 +184,13 @@ fn issuers(settings: &Settings, clock: &Clock) -> anyhow::Result<Option<Arc<Issu
         .map(Arc::new))
 }
 
+/// Where sessions are also known by tickets.
+fn tickets(settings: &Settings, keyring: &Keyring) -> anyhow::Result<Option<Tickets>> {
+    let made = settings.tickets.clone();
+    let made = made.map(|settings| Tickets::new(settings, keyring));
+    Ok(made.transpose()?)
+}
+
 /// Where some route takes them.
 fn tokens(settings: &Settings) -> Option<Arc<TokenBook>> {
     let mut clients = settings
@@ -195,12 +203,7 @@ fn tokens(settings: &Settings) -> Option<Arc<TokenBook>> {
 
 /// Beside the session's own cookie, for one host alone.
 fn browser_cookie(session: &CookieName) -> anyhow::Result<CookieName> {
-    let name = session.as_str();
-    let base = name
-        .strip_prefix("__Host-")
-        .or_else(|| name.strip_prefix("__Secure-"))
-        .unwrap_or(name);
-    CookieName::new(&format!("{base}-browser"), None)
+    CookieName::new(&format!("{}-browser", session.base()), None)
         .context("the name of the session cookie is too long")
 }
 

@@ -282,6 +282,12 @@ const CASES: &[Case] = &[
         |w| w.add("[session]", "cache_ttl = \"11s\""),
     ),
     (
+        "ends-late",
+        Low,
+        |w| w.add("[session]", "mode = \"jwt\""),
+        |w| w.add("[session]", "mode = \"opaque\""),
+    ),
+    (
         "cookie-shared",
         Medium,
         |w| {

@@ -44,6 +44,8 @@ pub struct Settings {
     pub limits: edge::Limits,
     pub tls: TlsSettings,
     pub session: session::Settings,
+    /// Where sessions are also known by tickets.
+    pub tickets: Option<session::TicketSettings>,
     /// What browsers are told to forget with a logout.
     pub clear_site_data: Option<HeaderValue>,
     /// Newest first.

@@ -2,9 +2,11 @@
 
 mod assertion;
 mod headers;
+mod keys;
 
-pub use assertion::{ASSERTION, Algorithm, AssertionSettings, Kept, KeyError, Signer, Statement};
+pub use assertion::{ASSERTION, AssertionSettings, Kept, Signer, Statement};
 pub use headers::{FoldedNames, HeaderLayout, IdentityHeaders, Preset, fold_eq, strip};
+pub use keys::{Algorithm, KeyError, Kind, Signatory};
 
 use std::fmt;
 

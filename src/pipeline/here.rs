@@ -62,6 +62,7 @@ impl Visit {
             is_public: is_form,
             // Whoever has to prove anew who they are does it here, and may also leave.
             takes_suspects: matches!(place, "login" | "logout") || place.starts_with("callback/"),
+            needs_record: true,
         };
         let before = parts.headers.clone();
         if !Portal::is_for_all(place) {

@@ -70,7 +70,7 @@ pub struct Shared {
     pub signer: Option<Arc<Signer>>,
     pub stripped: Arc<Stripped>,
     /// The cookies that are ours alone.
-    pub cookie_names: [String; 2],
+    pub cookie_names: Vec<String>,
     pub forwarding: Forwarding,
     pub trusted_proxies: Vec<IpNet>,
     /// `Strict-Transport-Security`, where it is sent.

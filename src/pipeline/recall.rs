@@ -11,7 +11,7 @@ use super::Refusal;
 use super::body::Body;
 use super::memo::SessionMemo;
 use super::visit::{Notes, Visit};
-use crate::routing::{Access, Route};
+use crate::routing::{Access, Caching, Route};
 use crate::session::{AuthError, Found, LiveSession, Presence, Standing, remove_cookies};
 use crate::telemetry::AuditEvent;
 
@@ -23,6 +23,8 @@ pub(super) struct Terms {
     pub(super) is_public: bool,
     /// A session that is used from elsewhere counts all the same.
     pub(super) takes_suspects: bool,
+    /// What is asked for is in the store's record alone, so that no ticket counts.
+    pub(super) needs_record: bool,
 }
 
 impl From<&Arc<Route>> for Terms {
@@ -35,6 +37,7 @@ impl From<&Arc<Route>> for Terms {
             presence,
             is_public: route.access == Access::Public && route.session_data.is_none(),
             takes_suspects: false,
+            needs_record: route.session_data.is_some(),
         }
     }
 }
@@ -52,7 +55,7 @@ impl Visit {
             return Ok(None);
         }
         let address = notes.client.unwrap_or(self.peer.addr.ip());
-        if let Some((session, rest)) = self.remembered(headers, terms.presence, address) {
+        if let Some((session, rest)) = self.remembered(headers, terms, address) {
             match rest {
                 Some(rest) => headers.insert(header::COOKIE, rest),
                 None => headers.remove(header::COOKIE),
@@ -105,7 +108,7 @@ impl Visit {
     fn remembered(
         &self,
         headers: &HeaderMap,
-        presence: Presence,
+        terms: Terms,
         address: IpAddr,
     ) -> Option<(LiveSession, Option<HeaderValue>)> {
         let sessions = &self.pipeline.shared.sessions;
@@ -114,7 +117,10 @@ impl Visit {
         if sessions.settings().bind.is_on() && !memo.is_from(address, headers) {
             return None;
         }
-        let is_good = sessions.still_good(memo.session(), presence);
+        if terms.needs_record && !memo.session().has_record() {
+            return None;
+        }
+        let is_good = sessions.still_good(memo.session(), terms.presence);
         is_good.then(|| (memo.session().clone(), memo.rest()))
     }
 
@@ -130,13 +136,21 @@ impl Visit {
             activity: false,
             ..terms.presence
         };
-        let found = self.authenticate(headers, unjudged, address).await?;
+        let sessions = &self.pipeline.shared.sessions;
+        let known = if terms.needs_record {
+            None
+        } else {
+            sessions.by_ticket(headers, unjudged).await
+        };
+        let found = match known {
+            Some(session) => Some(session),
+            None => self.authenticate(headers, unjudged, address).await?,
+        };
         let Some(session) = found else {
             return Ok(None);
         };
         let user_agent = headers.get(header::USER_AGENT);
         let user_agent = user_agent.map_or(&b""[..], HeaderValue::as_bytes);
-        let sessions = &self.pipeline.shared.sessions;
         let standing = sessions.standing(&session, address, user_agent).await?;
         if standing == Standing::Good {
             sessions.note(&session, terms.presence);
@@ -172,10 +186,11 @@ impl Visit {
         }
     }
 
-    /// Offers the token that replaces the request's, or takes away one that is good for nothing.
+    /// Offers the token that replaces the request's and a ticket, or takes away those that are good for nothing.
     pub(super) fn keep_cookies(&self, response: &mut Response<Body>, notes: &Notes) {
         // Whoever has to prove anew who they are gets no newer token before that.
         let session = notes.session.as_ref().filter(|_| !notes.anew);
+        let sessions = &self.pipeline.shared.sessions;
         if let Some(begun) = &notes.begun {
             response
                 .headers_mut()
@@ -185,8 +200,19 @@ impl Visit {
                 .headers_mut()
                 .append(header::SET_COOKIE, renewal.clone());
         } else if notes.clear_cookie {
-            let cookie = self.pipeline.shared.sessions.settings().cookie.clear();
+            let cookie = sessions.settings().cookie.clear();
             response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        // What caches may share brings no credential.
+        let is_shared = notes.route.as_ref().map(|route| route.caching) == Some(Caching::App);
+        let ticket = match session {
+            Some(_) if is_shared => None,
+            Some(session) => sessions.ticket(session),
+            None if notes.clear_cookie => sessions.forget_ticket(),
+            None => None,
+        };
+        if let Some(ticket) = ticket {
+            response.headers_mut().append(header::SET_COOKIE, ticket);
         }
     }
 }

@@ -66,11 +66,20 @@ impl Portal {
     }
 
     /// The answer to a login that worked.
-    pub(super) fn welcome(request: &PortalRequest<'_>, return_to: &str, issued: Issued) -> Page {
+    pub(super) fn welcome(
+        &self,
+        request: &PortalRequest<'_>,
+        return_to: &str,
+        issued: Issued,
+    ) -> Page {
         // Judged again: what comes back was sealed by us, but hosts may have gone since.
         let target = ReturnTo::parse(return_to, request.serves).unwrap_or_default();
         let mut page = redirect(target.as_str());
-        page.headers_mut().append(SET_COOKIE, issued.cookie);
+        let headers = page.headers_mut();
+        headers.append(SET_COOKIE, issued.cookie);
+        if let Some(none) = self.sessions.forget_ticket() {
+            headers.append(SET_COOKIE, none);
+        }
         page
     }
 

@@ -215,7 +215,7 @@ impl Portal {
                 Err(stranded(Cause::Overtaken))
             }
             Ok(issued) => {
-                let mut page = Self::welcome(request, &pending.return_to, issued);
+                let mut page = self.welcome(request, &pending.return_to, issued);
                 if let Some(mut browser) = self.browser(request) {
                     browser.came_in(self.sessions.clock().now());
                     let cookie = self.known_browser_cookie(&browser);

@@ -176,9 +176,11 @@ impl Portal {
     }
 
     /// The cookies that are ours alone: no app sees them and no app sets them.
-    pub fn cookie_names(&self) -> [String; 2] {
-        let session = self.sessions.settings().cookie.as_str().to_owned();
-        [session, self.browser_cookie.as_str().to_owned()]
+    pub fn cookie_names(&self) -> Vec<String> {
+        let session = &self.sessions.settings().cookie;
+        let always = [session, &self.browser_cookie].into_iter();
+        let all = always.chain(self.sessions.ticket_cookie());
+        all.map(|name| name.as_str().to_owned()).collect()
     }
 }
 

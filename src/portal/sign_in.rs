@@ -160,7 +160,7 @@ impl Portal {
                     ..
                 } = returned;
                 browser.remember(&self.keyring, &provider.id, &user);
-                let mut page = Self::welcome(request, &pending.return_to, issued);
+                let mut page = self.welcome(request, &pending.return_to, issued);
                 browser.came_in(self.sessions.clock().now());
                 let cookie = self.known_browser_cookie(&browser);
                 page.headers_mut().append(SET_COOKIE, cookie);

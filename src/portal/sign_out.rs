@@ -48,6 +48,9 @@ impl Portal {
         };
         let headers = page.headers_mut();
         headers.append(SET_COOKIE, self.sessions.settings().cookie.clear());
+        if let Some(none) = self.sessions.forget_ticket() {
+            headers.append(SET_COOKIE, none);
+        }
         if let (Some(_), Some(mut browser)) = (request.session, self.browser(request)) {
             browser.went_out();
             headers.append(SET_COOKIE, self.known_browser_cookie(&browser));

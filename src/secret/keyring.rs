@@ -49,6 +49,12 @@ pub enum Purpose {
     Subject,
     /// The token that follows, kept for whoever holds the one before.
     Successor,
+    /// What a ticket says to the nodes of its own cluster alone.
+    Ticket,
+    /// The key that signs tickets with Ed25519.
+    TicketEdDsa,
+    /// The same with ECDSA on P-256.
+    TicketEs256,
 }
 
 impl Purpose {
@@ -66,6 +72,9 @@ impl Purpose {
             Self::SessionKey => b"doorward 1 session key",
             Self::Subject => b"doorward 1 subject",
             Self::Successor => b"doorward 1 successor",
+            Self::Ticket => b"doorward 1 ticket",
+            Self::TicketEdDsa => b"doorward 1 ticket EdDSA",
+            Self::TicketEs256 => b"doorward 1 ticket ES256",
         }
     }
 }

@@ -177,7 +177,7 @@ where
         .build()
 }
 
-fn weigh(entry: &Entry) -> u32 {
+pub(super) fn weigh(entry: &Entry) -> u32 {
     let texts = entry.private.identity.as_ref().map_or(0, |identity| {
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let groups: usize = identity.groups.iter().map(|group| group.len() + 24).sum();

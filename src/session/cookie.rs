@@ -46,6 +46,14 @@ impl CookieName {
         &self.name
     }
 
+    /// Its name without the prefix.
+    pub fn base(&self) -> &str {
+        let name = self.name.as_str();
+        let prefixes = ["__Host-", "__Secure-"].into_iter();
+        let mut bare = prefixes.filter_map(|prefix| name.strip_prefix(prefix));
+        bare.next().unwrap_or(name)
+    }
+
     pub fn domain(&self) -> Option<&str> {
         self.domain.as_deref()
     }
@@ -74,10 +82,15 @@ impl CookieName {
         Found::Several(candidates)
     }
 
+    /// Whether a browser keeps a value of this length.
+    pub fn holds(&self, value: &str) -> bool {
+        self.name.len() + value.len() <= MAX_LEN
+    }
+
     /// A `Set-Cookie` that gives the browser `value`; without `max_age` for as long as it runs. A value that is not
     /// made of cookie octets (RFC 6265 section 4.1.1), or longer than a browser keeps, is sent as none.
     pub fn set_cookie(&self, value: &str, max_age: Option<Duration>) -> HeaderValue {
-        let fits = value.bytes().all(is_cookie_octet) && self.name.len() + value.len() <= MAX_LEN;
+        let fits = value.bytes().all(is_cookie_octet) && self.holds(value);
         let mut cookie = Cookie::new(self.name.as_str(), if fits { value } else { "" });
         cookie.set_secure(true);
         cookie.set_http_only(true);

@@ -22,6 +22,8 @@ mod rotation;
 mod sessions;
 mod sight;
 pub mod store;
+mod ticket;
+mod ticketing;
 mod token;
 mod upkeep;
 mod visitors;
@@ -45,6 +47,7 @@ pub use record::{
 };
 pub use sessions::{AuthError, Listing, Parts, Presence, Sessions, Touches, Who};
 pub use sight::{ListPage, Listed, State, Wanted};
+pub use ticket::{Claim, NoKeys, TicketKeys, TicketSettings, Tickets};
 pub use token::{Sid, Token, TokenHash};
 pub use visitors::{Visitor, Visitors};
 

@@ -23,6 +23,8 @@ use super::outage::Outage;
 use super::record::SubjectTag;
 use super::registry::Registry;
 use super::store::{SessionStore, StoreError};
+use super::ticket::Tickets;
+use super::ticketing::Desk;
 use super::token::{Sid, Token};
 use super::visitors::Births;
 use super::{EndReason, Settings};
@@ -48,6 +50,8 @@ pub struct Sessions {
     /// As do changes of one session's data here.
     pub(super) turns: Doors,
     pub(super) births: Births,
+    /// `None` where tokens are the only credential.
+    pub(super) desk: Option<Desk>,
     pub(super) touches: mpsc::Sender<(Sid, Timestamp)>,
     pub(super) owed: Mutex<Owed>,
     pub(super) outage: Outage,
@@ -65,6 +69,8 @@ pub struct Parts {
     pub store: Arc<dyn SessionStore>,
     pub keyring: Arc<Keyring>,
     pub settings: Settings,
+    /// Where sessions are also known by tickets.
+    pub tickets: Option<Tickets>,
     pub clock: Clock,
     pub audit: Audit,
     pub metrics: Arc<Metrics>,
@@ -129,6 +135,7 @@ impl Sessions {
             store,
             keyring,
             settings,
+            tickets,
             clock,
             audit,
             metrics,
@@ -141,6 +148,7 @@ impl Sessions {
             doors: Doors::default(),
             turns: Doors::default(),
             births: Births::default(),
+            desk: tickets.map(|tickets| Desk::new(tickets, &settings)),
             store,
             keyring,
             settings,
@@ -267,7 +275,7 @@ impl Sessions {
         key.as_slice().try_into().ok().map(Zeroizing::new)
     }
 
-    fn verdict(&self, entry: &Entry, presence: Presence) -> Verdict {
+    pub(super) fn verdict(&self, entry: &Entry, presence: Presence) -> Verdict {
         judge(&entry.clocking(), &self.policy(presence), self.clock.now())
     }
 
@@ -293,7 +301,7 @@ impl Sessions {
         }
     }
 
-    fn note_activity(&self, entry: &Entry, presence: Presence) {
+    pub(super) fn note_activity(&self, entry: &Entry, presence: Presence) {
         if !presence.activity {
             return;
         }

@@ -73,6 +73,13 @@ impl TokenHash {
         Self(bytes)
     }
 
+    /// Of a ticket, which is longer than any token.
+    pub(super) fn of_ticket(text: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, text).as_ref());
+        Self(hash)
+    }
+
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

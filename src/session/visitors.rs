@@ -193,7 +193,10 @@ impl Sessions {
         if row.expires <= now {
             return Ok(None);
         }
-        let open = self.open_vault(row.sid, &entry.key, &row.private);
+        let Some(key) = &entry.key else {
+            return Ok(None);
+        };
+        let open = self.open_vault(row.sid, key, &row.private);
         let open = open.ok_or_else(|| StoreError::Damaged("a session does not open".to_owned()))?;
         Ok(Some((row, open.spaces)))
     }

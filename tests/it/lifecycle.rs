@@ -997,6 +997,7 @@ fn sessions(store: &Arc<Memory>, settings: Settings, clock: Clock) -> Arc<Sessio
         store: store.clone(),
         keyring: Arc::new(Keyring::new(vec![Secret::new([7; 32])]).unwrap()),
         settings,
+        tickets: None,
         audit: Audit::new(LineWriter::off(), clock.clone()),
         clock,
         metrics: Arc::new(Metrics::new()),

@@ -34,6 +34,7 @@ mod forwarding;
 mod hostile;
 mod http2;
 mod identity;
+mod jwt_session;
 mod kinds;
 mod lifecycle;
 mod limits;

@@ -804,6 +804,7 @@ impl Node {
             store: store.clone(),
             keyring: Arc::new(Keyring::new(secrets).unwrap()),
             settings,
+            tickets: None,
             clock: clock.clone(),
             audit: Audit::new(log.clone(), clock.clone()),
             metrics: Arc::new(Metrics::new()),

@@ -83,6 +83,12 @@ pub(super) const RULES: &[Rule] = &[
         why: "A node that is cut off from the store believes in a session that was ended elsewhere for so long.",
         judge: Judge::Whole(cache_long),
     },
+    Rule {
+        name: "ends-late",
+        requirements: &["ASVS 7.4.1"],
+        why: "A node that does not hear of it believes in a session that was ended for as long as its signed cookie is good.",
+        judge: Judge::Whole(ends_late),
+    },
 ];
 
 /// The level that the file states, which the reader has enforced.
@@ -196,6 +202,16 @@ fn rotation_grace_long(evidence: &Evidence<'_>) -> Option<Fault> {
     }
     let fault = Fault::new(Low, "session.rotate_grace", show_duration(grace));
     Some(fault.advise("10s, at most 1m: requests that are under way need no more"))
+}
+
+fn ends_late(evidence: &Evidence<'_>) -> Option<Fault> {
+    const FIVE: Duration = Duration::from_mins(5);
+    let tickets = evidence.settings.tickets.as_ref()?;
+    let lifetime = tickets.lifetime;
+    let severity = if lifetime > FIVE { Medium } else { Low };
+    let set = format!("jwt, for {}", show_duration(lifetime));
+    let fault = Fault::new(severity, "session.mode", set);
+    Some(fault.advise("\"opaque\" where every node reaches the store; a lifetime of 5m at most"))
 }
 
 fn cache_long(evidence: &Evidence<'_>) -> Option<Fault> {

@@ -56,7 +56,7 @@ pub(super) fn of_route(
 }
 
 /// What programs compare letter by letter.
-fn is_name(text: &str, value: &Value<'_>) -> bool {
+pub(super) fn is_name(text: &str, value: &Value<'_>) -> bool {
     let is_one = text.len() <= LONGEST_NAME && text.bytes().all(|b| b.is_ascii_graphic());
     if !is_one {
         value

@@ -21,6 +21,7 @@ mod session;
 mod session_data;
 mod session_key;
 mod session_rules;
+mod session_tickets;
 mod store;
 mod store_authorities;
 mod store_password;
@@ -62,6 +63,7 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         remember_me = {}
         bind = {}
         data = {}
+        jwt = {}
         anonymous = {}
         namespace = [{ keys = [{}] }]
         group = [{}]
@@ -130,6 +132,7 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
             store_timeout: store.timeout,
             ..session.settings
         },
+        tickets: session.tickets,
         clear_site_data: session.clear_site_data,
         secrets: Vec::new(),
         store: store.settings,

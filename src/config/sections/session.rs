@@ -7,9 +7,10 @@ use http::HeaderValue;
 use super::session_data::{data, visitors};
 use super::session_key::{secret_from_environment, secret_from_file};
 use super::session_rules::{Assurance, bind, groups, judge_longest, per_user, remember_me};
+use super::session_tickets;
 use crate::config::reader::{Section, Value, show_duration};
 use crate::secret::Secret;
-use crate::session::{CookieName, Limits, Settings};
+use crate::session::{CookieName, Limits, Settings, TicketSettings};
 
 /// Longer than any session should live without a new login.
 pub(super) const LONGEST: Duration = Duration::from_hours(30 * 24);
@@ -22,6 +23,8 @@ const LONGEST_GRACE: Duration = Duration::from_hours(24);
 pub(super) struct Session<'a> {
     /// `store_timeout` is still the default.
     pub(super) settings: Settings,
+    /// Where the mode is `jwt`.
+    pub(super) tickets: Option<TicketSettings>,
     /// `None`: the default key.
     pub(super) secrets: Option<Vec<Secret>>,
     pub(super) idle_timeout: Option<Value<'a>>,
@@ -87,12 +90,14 @@ pub(super) fn read(section: Section<'_>) -> Session<'_> {
         data: data(&section),
         visitors: visitors(&section),
     };
+    let tickets = session_tickets::read(&section, &settings, domain.as_ref());
     let clear_site_data = clear_on_logout(&section);
     let secrets = secrets(&section);
     let place = KeyPlace(section.for_later());
     section.finish();
     Session {
         settings,
+        tickets,
         secrets,
         idle_timeout: idle.map(|(_, value)| value),
         clear_site_data,
@@ -119,19 +124,23 @@ fn cookie(section: &Section<'_>, domain: Option<&(&str, Value<'_>)>) -> CookieNa
     }
     let cookie = CookieName::new(base, domain.map(|(domain, _)| *domain));
     if let (None, Some((text, value))) = (&cookie, domain) {
-        let help = match text.strip_prefix('.') {
-            Some(rest) => format!("write \"{}\", without the dot", rest.escape_debug()),
-            None => "the domain that all hosts end in, like \"example.com\"".to_owned(),
-        };
-        value
-            .wrong(format!(
-                "\"{}\" is no domain for a cookie",
-                text.escape_debug()
-            ))
-            .help(help)
-            .push();
+        no_domain(text, value);
     }
     cookie.unwrap_or_default()
+}
+
+pub(super) fn no_domain(text: &str, value: &Value<'_>) {
+    let help = match text.strip_prefix('.') {
+        Some(rest) => format!("write \"{}\", without the dot", rest.escape_debug()),
+        None => "the domain that all hosts end in, like \"example.com\"".to_owned(),
+    };
+    value
+        .wrong(format!(
+            "\"{}\" is no domain for a cookie",
+            text.escape_debug()
+        ))
+        .help(help)
+        .push();
 }
 
 /// `Clear-Site-Data` with a logout. Not the cookies, unless asked for: browsers clear those of every host of the

@@ -2,50 +2,21 @@
 //! (RFC 7519). It knows no session and no route: who it is about, and for whom it is, comes from outside.
 
 mod kept;
-mod keys;
 
 pub use kept::Kept;
-pub use keys::KeyError;
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
-use serde_json::json;
 
-use keys::SigningKey;
-
-use super::Identity;
+use super::{Algorithm, Identity, KeyError, Kind, Signatory};
 use crate::clock::Timestamp;
 use crate::secret::Keyring;
 
 /// The field that carries it. Nothing that a client sends under this name reaches an app.
 pub const ASSERTION: HeaderName = HeaderName::from_static("x-doorward-jwt-assertion");
-
-/// How a signature is made.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Algorithm {
-    /// ECDSA on P-256 with SHA-256 (RFC 7518 section 3.4).
-    #[default]
-    Es256,
-    /// Ed25519 (RFC 8037).
-    EdDsa,
-}
-
-impl Algorithm {
-    pub const ALL: [Self; 2] = [Self::Es256, Self::EdDsa];
-
-    /// Its name in a token's header, and in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Es256 => "ES256",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-}
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AssertionSettings {
@@ -84,14 +55,11 @@ pub struct Statement<'a> {
     pub until: Timestamp,
 }
 
-/// Signs with the first key, and publishes all.
+/// Makes assertions.
 #[derive(Debug)]
 pub struct Signer {
     settings: AssertionSettings,
-    key: SigningKey,
-    /// The first part of every token, with its dot.
-    header: String,
-    published: Bytes,
+    signatory: Signatory,
 }
 
 #[derive(Serialize)]
@@ -115,24 +83,17 @@ struct Claims<'a> {
 }
 
 impl Signer {
-    /// The keys come from the server secrets, one from each: nodes with the same secrets have the same keys.
     pub fn new(settings: AssertionSettings, keyring: &Keyring) -> Result<Self, KeyError> {
-        let keys = SigningKey::of(keyring, settings.algorithm);
-        let published = json!({ "keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>() });
-        let key = keys.into_iter().next().ok_or(KeyError)?;
-        let header =
-            json!({ "alg": settings.algorithm.name(), "kid": key.id(), "typ": "JWT" }).to_string();
+        let signatory = Signatory::new(Kind::Assertion, settings.algorithm, keyring)?;
         Ok(Self {
-            header: URL_SAFE_NO_PAD.encode(header) + ".",
             settings,
-            key,
-            published: published.to_string().into(),
+            signatory,
         })
     }
 
-    /// The public keys as a JWK set (RFC 7517): every key that may have signed what is still good.
+    /// The public keys as a JWK set (RFC 7517).
     pub fn published(&self) -> &Bytes {
-        &self.published
+        self.signatory.published()
     }
 
     pub fn sign(
@@ -173,12 +134,7 @@ impl Signer {
                 .min(statement.until)
                 .as_secs(),
         };
-        let claims = serde_json::to_vec(&claims).ok()?;
-        let mut token = self.header.clone();
-        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
-        let signature = self.key.sign(token.as_bytes()).ok()?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        let token = self.signatory.sign(&claims)?;
         HeaderValue::try_from(token).ok()
     }
 }

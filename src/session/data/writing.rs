@@ -75,7 +75,8 @@ impl Sessions {
             if row.expires <= self.clock.now() {
                 return Err(DataError::Gone);
             }
-            let open = self.open_vault(sid, &entry.key, &row.private);
+            let key = entry.key.as_ref().ok_or(DataError::Gone)?;
+            let open = self.open_vault(sid, key, &row.private);
             let mut open = open.ok_or_else(damaged)?;
             if self.is_sealed(&open, namespace) {
                 return Err(damaged().into());
@@ -83,7 +84,7 @@ impl Sessions {
             if !self.changes(&mut open.spaces, namespace, change)? {
                 return Ok(());
             }
-            row.private = self.close_vault(sid, &entry.key, &open);
+            row.private = self.close_vault(sid, key, &open);
             match self.within(StoreOp::Update, self.store.update(row)).await? {
                 Update::Done(version) => {
                     entry.live.data.learn(&open.spaces, version);

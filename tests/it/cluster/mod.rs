@@ -55,6 +55,11 @@ macro_rules! clusters {
             }
 
             #[tokio::test]
+            async fn a_ticket_ends_with_its_session_where_that_is_heard_and_by_itself_where_it_is_not() {
+                a_ticket_has_an_end($start).await;
+            }
+
+            #[tokio::test]
             async fn a_new_password_ends_the_users_sessions_at_every_node() {
                 a_new_password_counts_everywhere($start).await;
             }
@@ -171,6 +176,40 @@ async fn a_new_password_counts_everywhere(shared: impl Shared) {
     let again = alice.log_in_at("/.doorward/login", "alice", NEXT).await;
     assert_eq!(again.status, 303);
     assert_eq!(moved(&alice, &there).fetch("/").await.status, 200);
+}
+
+async fn a_ticket_has_an_end(shared: impl Shared) {
+    const LIFETIME: Duration = Duration::from_mins(2);
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let (here, there) = pair(&shared, &app, "mode = \"jwt\"");
+    let ticket = async |user: &str| {
+        let mut browser = here.browser();
+        browser.log_in(user).await;
+        assert_eq!(browser.fetch("/").await.status, 200);
+        let mut only = moved(&browser, &there);
+        only.jar.retain(|name, _| name == "__Host-sid-jwt");
+        assert_eq!(only.fetch("/").await.status, 200, "the other node takes it");
+        (browser, only)
+    };
+    let (mut alice, mut her_ticket) = ticket("alice").await;
+    alice.log_out().await;
+    eventually("the end", async || {
+        her_ticket.fetch("/").await.status == 401
+    })
+    .await;
+    let (mut bob, mut his_ticket) = ticket("bob").await;
+    shared.cut(1).await;
+    bob.log_out().await;
+    here.clock
+        .advance(LIFETIME.saturating_sub(Duration::from_secs(1)));
+    assert_eq!(
+        his_ticket.fetch("/").await.status,
+        200,
+        "nobody has told it"
+    );
+    here.clock.advance(Duration::from_secs(1));
+    assert_eq!(his_ticket.fetch("/").await.status, 401);
+    shared.mend(1).await;
 }
 
 /// Tells what was done.

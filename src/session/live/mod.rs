@@ -1,10 +1,15 @@
 //! Sessions as this node holds them: one [`Live`] per session, one [`Entry`] per token, and [`LiveSession`], the proof
 //! that a request belongs to a session that is good.
 
+mod proof;
+
+pub use proof::LiveSession;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -20,9 +25,7 @@ use super::record::{Epoch, SessionRow, SubjectTag};
 use super::registry::Registry;
 use super::token::{Sid, TokenHash};
 use crate::clock::Timestamp;
-use crate::identity::{
-    Federated, HeaderLayout, Identity, IdentityHeaders, Kept, Signer, Statement, Subject,
-};
+use crate::identity::{Federated, Identity, IdentityHeaders, Kept, Subject};
 
 /// What is sealed under the session's own key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -109,6 +112,15 @@ impl Live {
         if first.is_ok() {
             self.ended.notify_waiters();
         }
+    }
+
+    /// Its subject's when its login began.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.began.map(|(_, epoch)| epoch).unwrap_or_default()
+    }
+
+    pub(super) const fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
     }
 
     /// Whether it began under an earlier epoch of this subject.
@@ -203,15 +215,26 @@ pub(super) struct Reading {
     pub(super) era: u32,
 }
 
-/// One token, as the cache holds it.
+/// A ticket for the browser, and when it was made.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) at: Timestamp,
+    pub(super) cookie: HeaderValue,
+}
+
+/// One token, as the cache holds it; or a ticket, which is as good until its own end.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) hash: TokenHash,
     pub(super) live: Arc<Live>,
     /// What was true when this token was read. A login that changes any of it comes with a token of its own.
     pub(super) private: Private,
-    /// The session's own key.
-    pub(super) key: Zeroizing<[u8; 32]>,
+    /// The session's own key, which no ticket holds.
+    pub(super) key: Option<Zeroizing<[u8; 32]>>,
+    /// The end of a ticket, whatever becomes of the session.
+    until: Timestamp,
+    /// The latest ticket that was made for it.
+    pub(super) handed: ArcSwapOption<Handed>,
     /// What the session's data took when the cache was last told.
     weighed: AtomicUsize,
     headers: OnceLock<IdentityHeaders>,
@@ -243,7 +266,9 @@ impl Entry {
             hash,
             live,
             private,
-            key,
+            key: Some(key),
+            until: Timestamp::MAX,
+            handed: ArcSwapOption::empty(),
             weighed: AtomicUsize::new(0),
             headers: OnceLock::new(),
             assertions: Arc::default(),
@@ -255,6 +280,25 @@ impl Entry {
             noted_move: AtomicBool::new(false),
             successor: OnceLock::new(),
             successor_seen: AtomicU64::new(0),
+        }
+    }
+
+    /// Of a ticket. The store is not asked for it, not even whether it still stands, and it is not replaced: it runs out.
+    pub(super) fn of_ticket(
+        hash: TokenHash,
+        (live, private): (Arc<Live>, Private),
+        until: Timestamp,
+    ) -> Self {
+        let always = Reading {
+            at: Timestamp::MAX,
+            era: u32::MAX,
+        };
+        let no_key = Zeroizing::new([0; 32]);
+        Self {
+            key: None,
+            until,
+            asked: AtomicBool::new(true),
+            ..Self::new(hash, (live, private, no_key), Timestamp::MAX, always)
         }
     }
 
@@ -290,7 +334,7 @@ impl Entry {
                 self.issued
             },
             idle_timeout: self.live.idle_timeout,
-            expires: self.live.expires(),
+            expires: self.live.expires().min(self.until),
         }
     }
 
@@ -312,89 +356,5 @@ impl Entry {
         self.rotating.load(Ordering::Relaxed)
             || self.successor.get().is_some()
             || self.successor_seen.load(Ordering::Relaxed) != 0
-    }
-}
-
-/// Proof that a request presented the token of a session that is good. Only [`Sessions`](super::Sessions) makes one.
-#[derive(Clone, Debug)]
-pub struct LiveSession {
-    pub(super) entry: Arc<Entry>,
-    /// What [`Live::replaced`] was before it was looked up.
-    pub(super) replaced: u32,
-}
-
-impl LiveSession {
-    pub fn sid(&self) -> Sid {
-        self.entry.live.sid
-    }
-
-    /// `None` for a visitor who has not logged in.
-    pub fn identity(&self) -> Option<&Identity> {
-        self.entry.private.identity.as_ref()
-    }
-
-    pub fn private(&self) -> &Private {
-        &self.entry.private
-    }
-
-    /// The header fields that tell an app who this is, made once per token. `None` where nobody has logged in.
-    pub fn headers(&self, layout: &HeaderLayout) -> Option<&IdentityHeaders> {
-        let identity = self.identity()?;
-        let make = || IdentityHeaders::new(layout, identity);
-        Some(self.entry.headers.get_or_init(make))
-    }
-
-    /// The signed statement of who this is for one audience. `None` where nobody has logged in.
-    pub fn assertion(
-        &self,
-        signer: &Signer,
-        audience: &str,
-        now: Timestamp,
-    ) -> Option<HeaderValue> {
-        let Entry { live, private, .. } = &*self.entry;
-        let identity = private.identity.as_ref()?;
-        self.entry
-            .assertions
-            .get(signer, (audience, now), || Statement {
-                identity,
-                sid: Some(live.sid.to_string()),
-                auth_time: Some(private.auth_time),
-                amr: &private.amr,
-                until: live.expires(),
-            })
-    }
-
-    /// A cookie that the response must carry: the token is being replaced and the browser is not known to have the
-    /// new one.
-    pub fn renewal(&self) -> Option<&HeaderValue> {
-        let cookie = self.entry.successor.get()?;
-        self.entry.successor_seen().is_none().then_some(cookie)
-    }
-
-    /// Seconds until the session ends if nothing more is heard of it, and until it ends in any case.
-    pub fn seconds_left(&self, now: Timestamp) -> (u64, u64) {
-        let clocking = self.entry.clocking();
-        let absolute = clocking.expires.since(now);
-        let idle = clocking.last_seen.after(clocking.idle_timeout).since(now);
-        (idle.min(absolute).as_secs(), absolute.as_secs())
-    }
-
-    pub fn is_over(&self) -> bool {
-        self.entry.live.is_over()
-    }
-
-    /// Waits until the session is over, be it by time alone.
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        let live = self.entry.live.clone();
-        live.be_awaited();
-        async move {
-            let ended = live.ended.notified();
-            tokio::pin!(ended);
-            // Registered before the look, so an end between the two is not missed.
-            ended.as_mut().enable();
-            if !live.is_over() {
-                ended.await;
-            }
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The keys that sign: made from the server secrets, and described to whoever verifies.
+//! The keys that sign: made from the server secrets, and described to whoever verifies. What they sign they do not know.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,109 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use serde::Serialize;
 use serde_json::json;
 
-use super::Algorithm;
 use crate::secret::{Keyring, Purpose};
 
 /// The cryptography library refuses a key or a signature, which it does for no key that it has taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("assertions cannot be signed")]
+#[error("nothing can be signed")]
 pub struct KeyError;
 
+/// How a signature is made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Algorithm {
+    /// ECDSA on P-256 with SHA-256 (RFC 7518 section 3.4).
+    #[default]
+    Es256,
+    /// Ed25519 (RFC 8037).
+    EdDsa,
+}
+
+impl Algorithm {
+    pub const ALL: [Self; 2] = [Self::Es256, Self::EdDsa];
+
+    /// Its name in a token's header, and in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+}
+
+/// What is signed. Each kind has keys of its own, so that nothing of one kind ever passes for the other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// For apps: who the user is.
+    Assertion,
+    /// For Doorward itself: that a session was good.
+    Ticket,
+}
+
+impl Kind {
+    /// The type in a token's header.
+    pub const fn typ(self) -> &'static str {
+        match self {
+            Self::Assertion => "JWT",
+            Self::Ticket => "doorward-session+jwt",
+        }
+    }
+
+    const fn purpose(self, algorithm: Algorithm) -> Purpose {
+        match (self, algorithm) {
+            (Self::Assertion, Algorithm::Es256) => Purpose::AssertionEs256,
+            (Self::Assertion, Algorithm::EdDsa) => Purpose::AssertionEdDsa,
+            (Self::Ticket, Algorithm::Es256) => Purpose::TicketEs256,
+            (Self::Ticket, Algorithm::EdDsa) => Purpose::TicketEdDsa,
+        }
+    }
+}
+
+/// Signs tokens of one kind with the first key, and publishes all.
+#[derive(Debug)]
+pub struct Signatory {
+    key: SigningKey,
+    /// The first part of every token, with its dot.
+    header: String,
+    published: Bytes,
+}
+
+impl Signatory {
+    /// The keys come from the server secrets, one from each: nodes with the same secrets have the same keys.
+    pub fn new(kind: Kind, algorithm: Algorithm, keyring: &Keyring) -> Result<Self, KeyError> {
+        let keys = SigningKey::of(keyring, kind, algorithm);
+        let published = json!({ "keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>() });
+        let key = keys.into_iter().next().ok_or(KeyError)?;
+        let header = json!({ "alg": algorithm.name(), "kid": key.id, "typ": kind.typ() });
+        Ok(Self {
+            header: URL_SAFE_NO_PAD.encode(header.to_string()) + ".",
+            key,
+            published: published.to_string().into(),
+        })
+    }
+
+    /// The public keys as a JWK set (RFC 7517): every key that may have signed what is still good.
+    pub fn published(&self) -> &Bytes {
+        &self.published
+    }
+
+    /// A token in compact form (RFC 7515).
+    pub fn sign(&self, claims: &impl Serialize) -> Option<String> {
+        let claims = serde_json::to_vec(claims).ok()?;
+        let mut token = self.header.clone();
+        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        let signature = self.key.sign(token.as_bytes()).ok()?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Some(token)
+    }
+}
+
 /// Of a JWK, in the order of their names.
-pub(super) type Members = BTreeMap<&'static str, String>;
+type Members = BTreeMap<&'static str, String>;
 
 #[derive(Debug)]
 enum Pair {
@@ -31,34 +122,29 @@ enum Pair {
 
 /// A private key. Its `Debug` shows the public one.
 #[derive(Debug)]
-pub(super) struct SigningKey {
+struct SigningKey {
     pair: Pair,
+    /// The thumbprint of its public key (RFC 7638).
     id: String,
 }
 
 impl SigningKey {
     /// One for each server secret, newest first.
-    pub(super) fn of(keyring: &Keyring, algorithm: Algorithm) -> Vec<Self> {
+    fn of(keyring: &Keyring, kind: Kind, algorithm: Algorithm) -> Vec<Self> {
+        let purpose = kind.purpose(algorithm);
         let named = |pair: Pair| {
             let id = thumbprint(&pair);
             Self { pair, id }
         };
         match algorithm {
-            Algorithm::Es256 => keyring.derived(Purpose::AssertionEs256, p256).into_iter(),
-            Algorithm::EdDsa => keyring
-                .derived(Purpose::AssertionEdDsa, ed25519)
-                .into_iter(),
+            Algorithm::Es256 => keyring.derived(purpose, p256).into_iter(),
+            Algorithm::EdDsa => keyring.derived(purpose, ed25519).into_iter(),
         }
         .map(named)
         .collect()
     }
 
-    /// The thumbprint of its public key (RFC 7638).
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Signature, KeyError> {
+    fn sign(&self, message: &[u8]) -> Result<Signature, KeyError> {
         let signed = match &self.pair {
             Pair::Es256(pair) => pair.sign(&SystemRandom::new(), message),
             Pair::EdDsa(pair) => pair.try_sign(message),
@@ -67,7 +153,7 @@ impl SigningKey {
     }
 
     /// Its public part (RFC 7517).
-    pub(super) fn jwk(&self) -> Members {
+    fn jwk(&self) -> Members {
         let algorithm = match self.pair {
             Pair::Es256(_) => Algorithm::Es256,
             Pair::EdDsa(_) => Algorithm::EdDsa,
