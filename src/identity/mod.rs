@@ -12,6 +12,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
+
 /// Who is logged in: a provider's id and that provider's stable name for the user.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Subject {
@@ -44,6 +46,23 @@ pub struct Federated {
     pub session: Option<String>,
     /// What it is shown when that is to end: the ID token.
     pub hint: Option<String>,
+    /// What it is asked with later, who the user is by then.
+    pub refresh: Option<Refresh>,
+}
+
+/// A refresh token, and when it is to be used.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Refresh {
+    pub token: String,
+    pub due: Timestamp,
+}
+
+impl fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refresh")
+            .field("due", &self.due)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Federated {

@@ -58,6 +58,9 @@ impl Visit {
             return Ok(decide_grant(route, grant, clock.now()));
         }
         notes.session = self.session(headers, route.into(), notes).await?;
+        if let Some(session) = &notes.session {
+            self.pipeline.shared.portal.keep_up(session);
+        }
         Ok(decide(route, notes.session.clone(), clock.now()))
     }
 

@@ -5,6 +5,7 @@ mod away;
 mod challenge;
 mod chooser;
 mod form;
+mod keeping_up;
 mod login_problem;
 mod logout_elsewhere;
 mod origin;

@@ -16,6 +16,7 @@ mod live;
 mod loading;
 mod outage;
 mod record;
+mod refreshing;
 mod registry;
 mod renewing;
 mod rotation;
@@ -45,6 +46,7 @@ pub use live::{LiveSession, Private};
 pub use record::{
     Epoch, RowError, SessionRow, Stored, SubjectTag, Successor, TokenRow, decode, encode,
 };
+pub use refreshing::Refreshed;
 pub use sessions::{AuthError, Listing, Parts, Presence, Sessions, Touches, Who};
 pub use sight::{ListPage, Listed, State, Wanted};
 pub use ticket::{Claim, NoKeys, TicketKeys, TicketSettings, Tickets};

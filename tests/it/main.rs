@@ -41,6 +41,7 @@ mod limits;
 mod model;
 mod oidc;
 mod oidc_logout;
+mod oidc_refresh;
 mod outage;
 mod paths;
 #[cfg(feature = "postgres")]

@@ -942,3 +942,29 @@ async fn a_provider_is_asked_over_tls_that_the_configured_authority_vouches_for(
         .await;
     assert_eq!(page.status, 503);
 }
+
+#[tokio::test]
+async fn a_login_has_to_be_of_a_kind_that_was_asked_for() {
+    let keys = format!("{CLAIMS}\nacr_values = [\"phr\", \"urn:example:mfa\"]");
+    let bench = Bench::with(&keys, |proxy| proxy).await;
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/").await;
+    assert_eq!(Asked::of(&there).get("acr_values"), "phr urn:example:mfa");
+    for (acr, why) in [
+        (json!(null), "none"),
+        (json!("0"), "a weak one"),
+        (json!("PHR"), "another spelling"),
+        (json!("phr urn:example:mfa"), "all of them"),
+        (json!(["phr"]), "a list"),
+        (json!(true), "no text"),
+    ] {
+        bench.provider.script().claims = json!({ "acr": acr });
+        let answer = bench.log_in(&mut browser).await;
+        assert_eq!(answer.status, 502, "{why}");
+        bench.nobody_got_in(&mut browser, why).await;
+    }
+    bench.stranded("provider_unbelievable").await;
+    bench.provider.script().claims = json!({ "acr": "urn:example:mfa" });
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+    assert_eq!(browser.open("/").await.text(), "hello");
+}

@@ -47,6 +47,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
     let timeout = timeout(section);
     let mapping = mapping(section);
     let user_info = section.boolean("user_info", false);
+    let acr_values = words(section, "acr_values", "acr value");
+    let refreshes = section.boolean("refresh", false);
     let logout = section.choice("logout", &[("here", false), ("provider", true)]);
     Some(OidcSettings {
         issuer: issuer?.to_owned(),
@@ -57,6 +59,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
         mapping,
         user_info,
         max_auth_age,
+        acr_values,
+        refreshes,
         logs_out_there: logout.unwrap_or(false),
         max_clock_skew,
         timeout,
@@ -187,23 +191,28 @@ fn client_key(section: &Section<'_>, by: By) -> Option<ClientKey> {
 }
 
 fn scopes(section: &Section<'_>) -> Vec<String> {
-    let given = section.strings("scopes");
+    let given = words(section, "scopes", "scope");
+    let more: Vec<String> = match section.value("scopes") {
+        Some(_) => given.into_iter().filter(|text| text != "openid").collect(),
+        None => vec!["profile".to_owned(), "email".to_owned()],
+    };
+    // Without it there is no ID token.
+    let all = std::iter::once("openid".to_owned()).chain(more);
+    all.collect()
+}
+
+/// What travels in a list with spaces between.
+fn words(section: &Section<'_>, key: &'static str, noun: &str) -> Vec<String> {
+    let given = section.strings(key);
     for (text, value) in &given {
         // RFC 6749 section 3.3.
         let odd = |b: u8| !b.is_ascii_graphic() || b == b'"' || b == b'\\';
-        if text.bytes().any(odd) {
-            let complaint = value.wrong(format!("{} is not a scope", quoted(text)));
+        if text.is_empty() || text.bytes().any(odd) {
+            let complaint = value.wrong(format!("{} is not a {noun}", quoted(text)));
             complaint.help("one word for each, like \"groups\"").push();
         }
     }
-    let given = given.into_iter().map(|(text, _)| text);
-    let more: Vec<&str> = match section.value("scopes") {
-        Some(_) => given.filter(|text| *text != "openid").collect(),
-        None => vec!["profile", "email"],
-    };
-    // Without it there is no ID token.
-    let all = std::iter::once("openid").chain(more);
-    all.map(str::to_owned).collect()
+    given.into_iter().map(|(text, _)| text.to_owned()).collect()
 }
 
 pub(super) fn mapping(section: &Section<'_>) -> Mapping {

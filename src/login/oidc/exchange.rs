@@ -9,6 +9,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
+use serde_json::Value;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
@@ -39,15 +40,21 @@ pub(super) struct Grant<'a> {
 }
 
 pub(super) struct Tokens {
-    pub(super) id_token: Zeroizing<String>,
+    /// Always there with a login.
+    pub(super) id_token: Option<Zeroizing<String>>,
     pub(super) access_token: Zeroizing<String>,
+    pub(super) refresh_token: Option<Zeroizing<String>>,
+    /// How long the access token is good, in seconds.
+    pub(super) expires_in: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct TokenAnswer {
     token_type: String,
     access_token: Zeroizing<String>,
-    id_token: Zeroizing<String>,
+    id_token: Option<Zeroizing<String>>,
+    refresh_token: Option<Zeroizing<String>>,
+    expires_in: Option<Value>,
 }
 
 /// RFC 6749 section 5.2.
@@ -70,7 +77,31 @@ impl Exchange {
         metadata: &Metadata,
         grant: &Grant<'_>,
     ) -> Result<Tokens, OidcError> {
-        let request = self.token_request(metadata, grant)?;
+        let pairs = [
+            ("grant_type", "authorization_code"),
+            ("code", grant.code),
+            ("redirect_uri", grant.redirect_uri),
+            ("code_verifier", grant.verifier),
+        ];
+        self.tokens(metadata, (&pairs, grant.now)).await
+    }
+
+    /// For a refresh token (RFC 6749 section 6).
+    pub(super) async fn renew(
+        &self,
+        metadata: &Metadata,
+        (token, now): (&str, Timestamp),
+    ) -> Result<Tokens, OidcError> {
+        let pairs = [("grant_type", "refresh_token"), ("refresh_token", token)];
+        self.tokens(metadata, (&pairs, now)).await
+    }
+
+    async fn tokens(
+        &self,
+        metadata: &Metadata,
+        asked: (&[(&str, &str)], Timestamp),
+    ) -> Result<Tokens, OidcError> {
+        let request = self.token_request(metadata, asked)?;
         let answer = self.outbound.send(request).await?;
         if answer.status() != StatusCode::OK {
             return Err(refusal(&answer));
@@ -83,6 +114,8 @@ impl Exchange {
         Ok(Tokens {
             id_token: tokens.id_token,
             access_token: tokens.access_token,
+            refresh_token: tokens.refresh_token,
+            expires_in: tokens.expires_in.as_ref().and_then(Value::as_u64),
         })
     }
 
@@ -112,13 +145,10 @@ impl Exchange {
     fn token_request(
         &self,
         metadata: &Metadata,
-        grant: &Grant<'_>,
+        (pairs, now): (&[(&str, &str)], Timestamp),
     ) -> Result<Request<Full<Bytes>>, OidcError> {
         let mut form = Serializer::new(String::new());
-        form.append_pair("grant_type", "authorization_code")
-            .append_pair("code", grant.code)
-            .append_pair("redirect_uri", grant.redirect_uri)
-            .append_pair("code_verifier", grant.verifier);
+        form.extend_pairs(pairs);
         let mut request = Request::post(metadata.token_endpoint.as_str())
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
@@ -132,7 +162,7 @@ impl Exchange {
             }
             ClientAuthentication::Key(key) => {
                 let whose = (self.client_id.as_str(), metadata.token_endpoint.as_str());
-                let assertion = key.assertion(whose, grant.now).map_err(unsendable)?;
+                let assertion = key.assertion(whose, now).map_err(unsendable)?;
                 form.append_pair("client_assertion_type", ASSERTION_TYPE)
                     .append_pair("client_assertion", &assertion);
             }

@@ -51,6 +51,12 @@ pub enum Flaw {
     Shape(&'static str),
     #[error("the token's signature is wrong")]
     Signature,
+    #[error("the answer is about another user")]
+    Subject,
+    #[error(
+        "the user did not log in in one of the ways that were asked for, or the provider does not say how"
+    )]
+    WeakLogin,
     #[error("the token is signed by a key that the provider does not publish")]
     UnknownKey,
 }

@@ -9,6 +9,7 @@ mod keys;
 mod known;
 mod mapping;
 mod metadata;
+mod refreshing;
 mod spent;
 mod token;
 
@@ -27,7 +28,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
 use self::exchange::{Exchange, Grant};
@@ -68,11 +69,15 @@ pub struct OidcSettings {
     pub mapping: Mapping,
     /// Ask the user-info endpoint for claims that the ID token does not hold.
     pub user_info: bool,
+    /// One of these the login there has to have been (`acr`); empty: any.
+    pub acr_values: Vec<String>,
     /// How long ago the user may have logged in at the provider.
     pub max_auth_age: Option<Duration>,
     pub max_clock_skew: Duration,
     /// Who logs out here logs out there, too.
     pub logs_out_there: bool,
+    /// Asks the provider later who a user is by then, where it gives refresh tokens.
+    pub refreshes: bool,
     /// For one answer.
     pub timeout: Duration,
     /// PEM of the authorities that sign the provider's certificates; `None`: those that this machine trusts.
@@ -193,6 +198,9 @@ impl Oidc {
             .append_pair("nonce", &nonce(pending))
             .append_pair("code_challenge", &challenge)
             .append_pair("code_challenge_method", "S256");
+        if !self.settings.acr_values.is_empty() {
+            query.append_pair("acr_values", &self.settings.acr_values.join(" "));
+        }
         if pending.anew {
             query.append_pair("prompt", "login");
             query.append_pair("max_age", "0");
@@ -227,8 +235,7 @@ impl Oidc {
         if !self.spent.spend(&pending.nonce, self.clock.now()) {
             return Err(Flaw::Nonce.into());
         }
-        let turn = tokio::time::timeout(self.settings.timeout, self.turns.acquire()).await;
-        let _turn = turn.map_err(|_| OidcError::Unavailable("too many ask at once".to_owned()))?;
+        let _turn = self.turn().await?;
         let grant = Grant {
             code,
             redirect_uri: answer.redirect_uri,
@@ -236,7 +243,11 @@ impl Oidc {
             verifier: &verifier(pending),
         };
         let tokens = self.exchange.redeem(&provided.metadata, &grant).await?;
-        let token = self.open((&tokens.id_token, &ID_TOKEN), &provided).await?;
+        let id_token = tokens
+            .id_token
+            .as_ref()
+            .ok_or(Flaw::Shape("it gives no ID token"))?;
+        let token = self.open((id_token, &ID_TOKEN), &provided).await?;
         let terms = self.terms();
         token.check(&terms)?;
         let awaited = Awaited {
@@ -244,6 +255,7 @@ impl Oidc {
             began: pending.started,
             anew: pending.anew,
             max_age: self.settings.max_auth_age,
+            acr_values: &self.settings.acr_values,
         };
         let proved = token.ends(&awaited, &terms)?;
         token.came_with(&tokens.access_token)?;
@@ -269,7 +281,8 @@ impl Oidc {
             proved,
             federated: Federated {
                 session: session.map(str::to_owned),
-                hint: self.hint(&tokens.id_token),
+                hint: self.hint(id_token),
+                refresh: self.kept(&tokens),
             },
         })
     }
@@ -317,6 +330,12 @@ impl Oidc {
             .append_pair("post_logout_redirect_uri", back);
         drop(query);
         Some(place)
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, OidcError> {
+        let turn = tokio::time::timeout(self.settings.timeout, self.turns.acquire()).await;
+        let turn = turn.ok().and_then(Result::ok);
+        turn.ok_or_else(|| OidcError::Unavailable("too many ask at once".to_owned()))
     }
 
     fn hint(&self, id_token: &str) -> Option<String> {

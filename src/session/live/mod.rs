@@ -245,6 +245,8 @@ pub(super) struct Entry {
     pub(super) asked: AtomicBool,
     /// The look at the store that is under way.
     pub(super) refresh: Mutex<Option<Refresh>>,
+    /// Its provider is being asked about its user, or was.
+    pub(super) refreshing: AtomicBool,
     /// A new token is being made.
     pub(super) rotating: AtomicBool,
     /// The audit log has been told that the token was used from elsewhere.
@@ -276,6 +278,7 @@ impl Entry {
             read,
             asked: AtomicBool::new(false),
             refresh: Mutex::default(),
+            refreshing: AtomicBool::new(false),
             rotating: AtomicBool::new(false),
             noted_move: AtomicBool::new(false),
             successor: OnceLock::new(),

@@ -45,6 +45,10 @@ pub struct Script {
     pub keys: Vec<(String, Key)>,
     /// In place of its answer at a path.
     pub answers: HashMap<&'static str, fn() -> Reply>,
+    /// Gives refresh tokens, each good once.
+    pub refreshes: bool,
+    /// How many it gave; the last one is good.
+    pub refreshed: usize,
     codes: BTreeMap<String, Asked>,
     /// Logout tokens so far.
     tokens: usize,
@@ -103,6 +107,8 @@ impl Provider {
             sign: Sign::With(Key::First),
             keys: vec![("one".to_owned(), Key::First)],
             answers: HashMap::new(),
+            refreshes: false,
+            refreshed: 0,
             codes: BTreeMap::new(),
             tokens: 0,
         }));
@@ -249,6 +255,15 @@ impl Script {
         if request.one("authorization") != basic {
             return refuse("invalid_client");
         }
+        if field("grant_type") == "refresh_token" {
+            let is_good = field("refresh_token") == format!("refresh-{}", self.refreshed);
+            return if is_good {
+                let id_token = self.id_token("");
+                self.give(&id_token)
+            } else {
+                refuse("invalid_grant")
+            };
+        }
         // A code is good once.
         let Some(asked) = self.codes.remove(field("code")) else {
             return refuse("invalid_grant");
@@ -260,10 +275,19 @@ impl Script {
         {
             return refuse("invalid_grant");
         }
-        let tokens = json!({
+        let id_token = self.id_token(asked.get("nonce"));
+        self.give(&id_token)
+    }
+
+    fn give(&mut self, id_token: &str) -> Reply {
+        let mut tokens = json!({
             "token_type": "Bearer", "access_token": "access", "expires_in": 60,
-            "id_token": self.id_token(asked.get("nonce")),
+            "id_token": id_token,
         });
+        if self.refreshes {
+            self.refreshed += 1;
+            tokens["refresh_token"] = format!("refresh-{}", self.refreshed).into();
+        }
         json_reply(200, &tokens)
     }
 

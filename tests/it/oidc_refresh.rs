@@ -1,0 +1,278 @@
+//! Refresh tokens: what a provider says of a user later, that it is asked once for all who are waiting, and what ends a
+//! session and what does not. What the app received is what counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use doorward::clock::{Clock, Timestamp};
+use doorward::identity::{Federated, Identity, Refresh, Subject};
+use doorward::secret::{Keyring, Secret};
+use doorward::session::store::Memory;
+use doorward::session::{Epoch, Login, Parts, Presence, Refreshed, Sessions, Settings};
+use doorward::telemetry::{Audit, LineWriter, Metrics};
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use crate::oidc::{Bench, CLAIMS};
+use crate::support::{Browser, Reply, START, eventually};
+
+/// A token of the provider's is good for as long.
+const LIFETIME: Duration = Duration::from_mins(1);
+
+async fn start(more: &str) -> (Bench, Browser) {
+    let bench = Bench::with(&format!("{CLAIMS}\n{more}"), |proxy| proxy.embedded()).await;
+    bench.provider.script().refreshes = true;
+    let mut browser = bench.proxy.browser();
+    let answer = bench.log_in(&mut browser).await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    (bench, browser)
+}
+
+fn groups(bench: &Bench) -> String {
+    let last = bench.app.requests().pop().unwrap();
+    last.one("remote-groups").to_owned()
+}
+
+/// How often the provider was asked with a refresh token.
+fn asked(bench: &Bench) -> usize {
+    let all = bench.provider.requests_at("/token").into_iter();
+    all.filter(|request| {
+        String::from_utf8_lossy(&request.body).contains("grant_type=refresh_token")
+    })
+    .count()
+}
+
+#[tokio::test]
+async fn groups_follow_the_provider_without_a_new_login() {
+    let (bench, mut browser) = start("refresh = true").await;
+    let token = browser.token().to_owned();
+    assert_eq!(browser.open("/").await.status, 200);
+    assert_eq!(groups(&bench), "staff");
+    let roles = json!({"realm_access": {"roles": ["guests"]}, "preferred_username": "jane2"});
+    bench.provider.script().claims = roles;
+    bench
+        .proxy
+        .clock
+        .advance(LIFETIME.saturating_sub(Duration::from_secs(1)));
+    assert_eq!(browser.open("/").await.status, 200);
+    assert_eq!((asked(&bench), groups(&bench).as_str()), (0, "staff"));
+    for round in 1..=3 {
+        bench.proxy.clock.advance(LIFETIME);
+        assert_eq!(browser.open("/").await.status, 200);
+        eventually("the provider's answer counts", async || {
+            assert_eq!(browser.open("/").await.status, 200);
+            groups(&bench) == "guests" && bench.provider.script().refreshed == round + 1
+        })
+        .await;
+        assert_eq!(asked(&bench), round, "each time with the newest token");
+    }
+    assert_eq!(
+        bench.app.requests().pop().unwrap().one("remote-user"),
+        "jane2"
+    );
+    let listed = browser.fetch("/.doorward/session").await.json();
+    assert_eq!(listed["auth_time"], START.as_secs(), "that was no login");
+    assert_eq!(browser.token(), token, "nor a new session");
+    let stored = std::fs::read(bench.proxy.path("data/sessions.db")).unwrap();
+    let is_told = |word: &[u8]| stored.windows(word.len()).any(|window| window == word);
+    assert!(!is_told(b"refresh-") && !is_told(b"guests"), "it is sealed");
+}
+
+#[tokio::test]
+async fn a_token_that_was_taken_back_ends_the_session() {
+    let (bench, mut browser) = start("refresh = true").await;
+    bench.provider.script().refreshed += 1;
+    bench.proxy.clock.advance(LIFETIME);
+    assert_eq!(browser.fetch("/").await.status, 200, "nobody waits for it");
+    eventually("the session is over", async || {
+        browser.fetch("/").await.status == 401
+    })
+    .await;
+    let event = bench.proxy.audited("session_ended").await;
+    assert_eq!(event["reason"], "provider_logout");
+    assert_eq!(bench.proxy.sessions().stored().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_about_somebody_else_ends_the_session() {
+    let (bench, mut browser) = start("refresh = true").await;
+    bench.provider.script().claims = json!({"sub": "another"});
+    bench.proxy.clock.advance(LIFETIME);
+    assert_eq!(browser.fetch("/").await.status, 200);
+    eventually("the session is over", async || {
+        browser.fetch("/").await.status == 401
+    })
+    .await;
+    let users: Vec<String> = bench
+        .app
+        .requests()
+        .iter()
+        .map(|request| request.one("remote-user").to_owned())
+        .collect();
+    assert!(users.iter().all(|user| user == "jane"), "{users:?}");
+}
+
+#[tokio::test]
+async fn a_provider_in_trouble_ends_no_session_and_is_asked_again_later() {
+    let (bench, mut browser) = start("refresh = true").await;
+    let troubles: [fn() -> Reply; 4] = [
+        || Reply::with(500, "", "{\"error\":\"server_error\"}"),
+        || Reply::with(200, "", "<html>"),
+        || Reply::with(401, "", "{\"error\":\"invalid_client\"}"),
+        || Reply::with(302, "location: /elsewhere\r\n", ""),
+    ];
+    for (number, trouble) in troubles.into_iter().enumerate() {
+        bench.provider.script().answers.insert("/token", trouble);
+        bench.proxy.clock.advance(Duration::from_mins(2));
+        eventually("the provider is asked", async || {
+            assert_eq!(browser.fetch("/").await.status, 200);
+            asked(&bench) == number + 1
+        })
+        .await;
+        for _ in 0..3 {
+            assert_eq!(browser.fetch("/").await.status, 200);
+        }
+        assert_eq!(asked(&bench), number + 1, "not with every request");
+    }
+    // Nor does a token that lies about anything else.
+    bench.provider.script().answers.clear();
+    bench.provider.script().claims = json!({"iss": "https://evil.example"});
+    bench.proxy.clock.advance(Duration::from_mins(2));
+    eventually("the provider is asked", async || {
+        assert_eq!(browser.fetch("/").await.status, 200);
+        asked(&bench) == 5
+    })
+    .await;
+    assert_eq!(groups(&bench), "staff");
+}
+
+#[tokio::test]
+async fn without_a_word_in_the_configuration_no_token_is_kept() {
+    let (bench, mut browser) = start("").await;
+    bench.proxy.clock.advance(Duration::from_mins(20));
+    for _ in 0..5 {
+        assert_eq!(browser.open("/").await.status, 200);
+    }
+    assert_eq!(asked(&bench), 0);
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// One of several processes over one store.
+fn node(store: &Arc<Memory>, clock: &Clock) -> Arc<Sessions> {
+    let parts = Parts {
+        store: store.clone(),
+        keyring: Arc::new(Keyring::new(vec![Secret::new([7; 32])]).unwrap()),
+        settings: Settings::default(),
+        audit: Audit::new(LineWriter::off(), clock.clone()),
+        clock: clock.clone(),
+        metrics: Arc::new(Metrics::new()),
+        background: Handle::current(),
+    };
+    Sessions::new(parts).0
+}
+
+fn jane(groups: &[&str]) -> Identity {
+    Identity {
+        subject: Subject {
+            provider: "corp".to_owned(),
+            id: "1".to_owned(),
+        },
+        user: "jane".to_owned(),
+        name: None,
+        email: None,
+        groups: groups.iter().map(|&group| group.to_owned()).collect(),
+    }
+}
+
+fn refresh(token: &str, due: Timestamp) -> Refresh {
+    Refresh {
+        token: token.to_owned(),
+        due,
+    }
+}
+
+#[tokio::test]
+async fn of_all_nodes_one_asks_and_all_learn_the_answer() {
+    const NODES: usize = 8;
+    let (store, clock) = (Arc::new(Memory::new()), Clock::fixed(NOW));
+    let nodes: Vec<_> = (0..NODES).map(|_| node(&store, &clock)).collect();
+    let login = Login {
+        identity: jane(&["staff"]),
+        amr: Vec::new(),
+        proved: None,
+        federated: Some(Federated {
+            session: None,
+            hint: None,
+            refresh: Some(refresh("first", NOW.after(LIFETIME))),
+        }),
+        address: [192, 0, 2, 1].into(),
+        user_agent: None,
+        remember: false,
+        replaces: None,
+        epoch: Epoch::default(),
+        carries: None,
+    };
+    let issued = nodes[0].issue(login).await.unwrap();
+    let cookie = issued
+        .cookie
+        .to_str()
+        .unwrap()
+        .split(['=', ';'])
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    let presence = Presence {
+        idle_timeout: None,
+        activity: true,
+    };
+    clock.advance(LIFETIME);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let mut sessions = Vec::new();
+    for node in &nodes {
+        let session = node
+            .authenticate(cookie.as_bytes(), presence)
+            .await
+            .unwrap();
+        assert!(session.is_refresh_due(clock.now()));
+        sessions.push(session);
+    }
+    for (node, session) in nodes.iter().zip(&sessions) {
+        let (asked, go) = (asked.clone(), go.clone());
+        let next = refresh("second", clock.now().after(LIFETIME));
+        node.refresh_soon(session, async move |token| {
+            assert_eq!(*token, "first");
+            asked.fetch_add(1, Ordering::SeqCst);
+            let _turn = go.acquire().await;
+            Refreshed::Anew(Box::new((Some(jane(&["guests"])), next)))
+        });
+        assert!(!session.is_refresh_due(clock.now()), "it is being asked");
+    }
+    let due = async |node: &Arc<Sessions>| {
+        let session = node
+            .authenticate(cookie.as_bytes(), presence)
+            .await
+            .unwrap();
+        let federated = session.private().federated.clone().unwrap();
+        (
+            federated.refresh.unwrap().due,
+            session.identity().unwrap().groups.clone(),
+        )
+    };
+    eventually("all but one have seen that somebody asks", async || {
+        let mut seen = 0;
+        for node in &nodes {
+            seen += usize::from(due(node).await.0 > NOW.after(LIFETIME));
+        }
+        seen == NODES - 1 && asked.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    go.add_permits(NODES);
+    eventually("the answer is known to all who look", async || {
+        due(&node(&store, &clock)).await.1 == ["guests"]
+    })
+    .await;
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
