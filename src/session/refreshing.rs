@@ -146,6 +146,10 @@ impl Sessions {
         entry: &Entry,
         mut change: impl FnMut(&mut Private, &mut SessionRow) -> bool,
     ) -> Result<bool, StoreError> {
+        // Of a ticket nothing is changed: it runs out.
+        let Some(key) = &entry.key else {
+            return Ok(false);
+        };
         let sid = entry.live.sid;
         for _ in 0..TRIES {
             let load = self.store.load(entry.hash);
@@ -153,13 +157,13 @@ impl Sessions {
                 return Ok(false);
             };
             let mut row = stored.session;
-            let Some(mut open) = self.open_vault(sid, &entry.key, &row.private) else {
+            let Some(mut open) = self.open_vault(sid, key, &row.private) else {
                 return Err(StoreError::Damaged("a session does not open".to_owned()));
             };
             if !change(&mut open.private, &mut row) {
                 return Ok(false);
             }
-            row.private = self.close_vault(sid, &entry.key, &open);
+            row.private = self.close_vault(sid, key, &open);
             let update = self.store.update(row);
             match self.within(StoreOp::Update, update).await? {
                 Update::Done(_) => return Ok(true),

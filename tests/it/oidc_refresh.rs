@@ -15,13 +15,13 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use crate::oidc::{Bench, CLAIMS};
-use crate::support::{Browser, Reply, START, eventually};
+use crate::support::{Browser, ProxyBuilder, Reply, START, eventually};
 
 /// A token of the provider's is good for as long.
 const LIFETIME: Duration = Duration::from_mins(1);
 
 async fn start(more: &str) -> (Bench, Browser) {
-    let bench = Bench::with(&format!("{CLAIMS}\n{more}"), |proxy| proxy.embedded()).await;
+    let bench = Bench::with(&format!("{CLAIMS}\n{more}"), ProxyBuilder::embedded).await;
     bench.provider.script().refreshes = true;
     let mut browser = bench.proxy.browser();
     let answer = bench.log_in(&mut browser).await;
@@ -45,7 +45,7 @@ fn asked(bench: &Bench) -> usize {
 
 #[tokio::test]
 async fn groups_follow_the_provider_without_a_new_login() {
-    let (bench, mut browser) = start("refresh = true").await;
+    let (bench, mut browser) = Box::pin(start("refresh = true")).await;
     let token = browser.token().to_owned();
     assert_eq!(browser.open("/").await.status, 200);
     assert_eq!(groups(&bench), "staff");
@@ -81,7 +81,7 @@ async fn groups_follow_the_provider_without_a_new_login() {
 
 #[tokio::test]
 async fn a_token_that_was_taken_back_ends_the_session() {
-    let (bench, mut browser) = start("refresh = true").await;
+    let (bench, mut browser) = Box::pin(start("refresh = true")).await;
     bench.provider.script().refreshed += 1;
     bench.proxy.clock.advance(LIFETIME);
     assert_eq!(browser.fetch("/").await.status, 200, "nobody waits for it");
@@ -96,7 +96,7 @@ async fn a_token_that_was_taken_back_ends_the_session() {
 
 #[tokio::test]
 async fn an_answer_about_somebody_else_ends_the_session() {
-    let (bench, mut browser) = start("refresh = true").await;
+    let (bench, mut browser) = Box::pin(start("refresh = true")).await;
     bench.provider.script().claims = json!({"sub": "another"});
     bench.proxy.clock.advance(LIFETIME);
     assert_eq!(browser.fetch("/").await.status, 200);
@@ -115,7 +115,7 @@ async fn an_answer_about_somebody_else_ends_the_session() {
 
 #[tokio::test]
 async fn a_provider_in_trouble_ends_no_session_and_is_asked_again_later() {
-    let (bench, mut browser) = start("refresh = true").await;
+    let (bench, mut browser) = Box::pin(start("refresh = true")).await;
     let troubles: [fn() -> Reply; 4] = [
         || Reply::with(500, "", "{\"error\":\"server_error\"}"),
         || Reply::with(200, "", "<html>"),
@@ -149,7 +149,7 @@ async fn a_provider_in_trouble_ends_no_session_and_is_asked_again_later() {
 
 #[tokio::test]
 async fn without_a_word_in_the_configuration_no_token_is_kept() {
-    let (bench, mut browser) = start("").await;
+    let (bench, mut browser) = Box::pin(start("")).await;
     bench.proxy.clock.advance(Duration::from_mins(20));
     for _ in 0..5 {
         assert_eq!(browser.open("/").await.status, 200);
@@ -165,6 +165,7 @@ fn node(store: &Arc<Memory>, clock: &Clock) -> Arc<Sessions> {
         store: store.clone(),
         keyring: Arc::new(Keyring::new(vec![Secret::new([7; 32])]).unwrap()),
         settings: Settings::default(),
+        tickets: None,
         audit: Audit::new(LineWriter::off(), clock.clone()),
         clock: clock.clone(),
         metrics: Arc::new(Metrics::new()),
@@ -193,12 +194,8 @@ fn refresh(token: &str, due: Timestamp) -> Refresh {
     }
 }
 
-#[tokio::test]
-async fn of_all_nodes_one_asks_and_all_learn_the_answer() {
-    const NODES: usize = 8;
-    let (store, clock) = (Arc::new(Memory::new()), Clock::fixed(NOW));
-    let nodes: Vec<_> = (0..NODES).map(|_| node(&store, &clock)).collect();
-    let login = Login {
+fn login() -> Login {
+    Login {
         identity: jane(&["staff"]),
         amr: Vec::new(),
         proved: None,
@@ -213,8 +210,15 @@ async fn of_all_nodes_one_asks_and_all_learn_the_answer() {
         replaces: None,
         epoch: Epoch::default(),
         carries: None,
-    };
-    let issued = nodes[0].issue(login).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_all_nodes_one_asks_and_all_learn_the_answer() {
+    const NODES: usize = 8;
+    let (store, clock) = (Arc::new(Memory::new()), Clock::fixed(NOW));
+    let nodes: Vec<_> = (0..NODES).map(|_| node(&store, &clock)).collect();
+    let issued = nodes[0].issue(login()).await.unwrap();
     let cookie = issued
         .cookie
         .to_str()
@@ -261,18 +265,22 @@ async fn of_all_nodes_one_asks_and_all_learn_the_answer() {
             session.identity().unwrap().groups.clone(),
         )
     };
-    eventually("all but one have seen that somebody asks", async || {
-        let mut seen = 0;
-        for node in &nodes {
-            seen += usize::from(due(node).await.0 > NOW.after(LIFETIME));
-        }
-        seen == NODES - 1 && asked.load(Ordering::SeqCst) == 1
-    })
+    Box::pin(eventually(
+        "all but one have seen that somebody asks",
+        async || {
+            let mut seen = 0;
+            for node in &nodes {
+                seen += usize::from(due(node).await.0 > NOW.after(LIFETIME));
+            }
+            seen == NODES - 1 && asked.load(Ordering::SeqCst) == 1
+        },
+    ))
     .await;
     go.add_permits(NODES);
-    eventually("the answer is known to all who look", async || {
-        due(&node(&store, &clock)).await.1 == ["guests"]
-    })
+    Box::pin(eventually(
+        "the answer is known to all who look",
+        async || due(&node(&store, &clock)).await.1 == ["guests"],
+    ))
     .await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
