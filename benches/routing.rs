@@ -23,6 +23,7 @@ fn route(host: &str, path: &str) -> Route {
         access: Access::User,
         cors_origins: Vec::new(),
         session_data: None,
+        cookie_jar: None,
         assertion: None,
         clients: None,
         upstream: Some(0),

@@ -11,6 +11,7 @@ use super::caching;
 use super::data::Keeper;
 use super::forward::{self, Statement};
 use super::gate::Passed;
+use super::jar::Basket;
 use super::memo::HostMemo;
 use super::path::NormalPath;
 use super::visit::{Kind, Notes, Visit};
@@ -47,6 +48,10 @@ impl Visit {
         let target = target.ok_or(Refusal::NotFound)?;
         let keeper = Keeper::of(parts, onward, notes);
         self.state(parts, onward);
+        let basket = Basket::of(parts, route, passed);
+        if let Some(basket) = &basket {
+            basket.fill_request(&mut parts.headers, &self.pipeline.shared);
+        }
         let mut response = if onward.kind.upgrade {
             let request = Request::from_parts(leave(parts), body);
             Box::pin(self.upgrade((request, app), route, passed)).await?
@@ -55,6 +60,9 @@ impl Visit {
         };
         if let Some(keeper) = keeper {
             notes.begun = Box::pin(self.keep(response.headers_mut(), keeper)).await?;
+        }
+        if let Some(basket) = basket {
+            Box::pin(self.empty_into(basket, response.headers_mut())).await?;
         }
         forward::clean_response(response.headers_mut(), &self.pipeline.shared);
         caching::restrict(&mut response, route.caching);

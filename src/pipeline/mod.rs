@@ -13,6 +13,7 @@ mod forward_auth;
 mod gate;
 mod here;
 pub mod hop;
+mod jar;
 mod memo;
 pub mod path;
 mod recall;

@@ -35,9 +35,9 @@ impl From<&Arc<Route>> for Terms {
         };
         Self {
             presence,
-            is_public: route.access == Access::Public && route.session_data.is_none(),
+            is_public: route.access == Access::Public && !route.keeps_things(),
             takes_suspects: false,
-            needs_record: route.session_data.is_some(),
+            needs_record: route.keeps_things(),
         }
     }
 }

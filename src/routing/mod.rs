@@ -5,7 +5,7 @@ mod host;
 mod route;
 
 pub use host::{HostPattern, split_authority};
-pub use route::{Access, Caching, Clients, Edits, Oddity, Route, Timeouts};
+pub use route::{Access, Caching, Clients, CookieJar, Edits, Oddity, Route, Timeouts};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -153,6 +153,7 @@ pub(crate) mod tests {
             access: Access::User,
             cors_origins: Vec::new(),
             session_data: None,
+            cookie_jar: None,
             assertion: None,
             clients: None,
             upstream: Some(0),

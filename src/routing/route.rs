@@ -30,6 +30,8 @@ pub struct Route {
     pub caching: Caching,
     /// The namespace of what the app keeps in sessions; `None`: it keeps nothing.
     pub session_data: Option<String>,
+    /// The app's cookies are kept in the session; `None`: the browser has them.
+    pub cookie_jar: Option<CookieJar>,
     /// For whom the signed statements of who the user is are meant that the app gets; `None`: it gets none.
     pub assertion: Option<String>,
     /// Index into the upstreams of the same configuration; `None`: other proxies send requests on, and ask here.
@@ -56,6 +58,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether its app is not itself without what is kept in sessions.
+    pub fn keeps_things(&self) -> bool {
+        self.session_data.is_some() || self.cookie_jar.is_some()
+    }
+
     /// Whether some method is served by both.
     pub fn shares_methods(&self, other: &Self) -> bool {
         match (self.methods.is_empty(), other.methods.is_empty()) {
@@ -102,6 +109,17 @@ pub struct Clients {
     pub scopes: BTreeSet<String>,
     /// The app gets the `Authorization` field too.
     pub pass_authorization: bool,
+}
+
+/// Where an app's cookies are kept that browsers are to know nothing of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CookieJar {
+    /// Routes with jars of one name share them.
+    pub name: String,
+    /// Cookies that the browser has all the same, since scripts read them.
+    pub pass: Vec<String>,
+    pub max_cookies: usize,
+    pub max_bytes: usize,
 }
 
 /// What caches may keep of the answers.

@@ -163,15 +163,14 @@ impl Sessions {
         let Some((key, open)) = self.unseal(token, &stored) else {
             return Err(self.judge_sealed(&stored));
         };
-        let private = open.private;
-        let live = self.registry.adopt(&stored.session, &private);
-        live.data.learn(&open.spaces, stored.session.version);
+        let live = self.registry.adopt(&stored.session, &open.private);
+        live.data.learn_all(&open, stored.session.version);
         // Looked at after the session was adopted: an end before that left this mark, a later one finds the session.
         if self.cache.is_ended(&sid) || self.cache.is_overtaken(&stored.session).await {
             live.end(EndReason::Logout);
             return Err(AuthError::Ended);
         }
-        let mut entry = Entry::new(hash, (live, private, key), stored.token.issued, read);
+        let mut entry = Entry::new(hash, (live, open.private, key), stored.token.issued, read);
         if let Some(before) = before {
             entry = entry.in_place_of(before);
         }

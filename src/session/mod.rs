@@ -10,6 +10,7 @@ mod ending;
 mod ends;
 mod federation;
 mod issuing;
+mod jar;
 mod lifecycle;
 mod limits;
 mod live;
@@ -33,11 +34,12 @@ pub use binding::{Bind, Consequence, Origin, Standing};
 pub use cookie::{CookieName, Found, is_ours, remove_cookies};
 pub use crowd::{Begun, OnLimit, PerUser, Room};
 pub use data::{
-    Change, DataError, DataLimits, DataSettings, Edit, Expected, JsonError, Namespace, Refused,
-    Shown, Space,
+    Change, DataError, DataLimits, DataSettings, Edit, Expected, Filling, JsonError, Namespace,
+    Refused, Shown, Space,
 };
 pub use device::device;
 pub use issuing::{Issued, Login, LoginError};
+pub use jar::{Jar, JarLimits, Spot};
 pub use lifecycle::{
     Clocking, OldToken, Policy, Verdict, is_proof_too_old, judge, judge_old_token,
 };

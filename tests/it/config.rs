@@ -1842,6 +1842,10 @@ fn api_tokens_are_taken_where_a_route_says_so_and_need_no_way_to_log_in() {
             "access_by = [\"token\"]\nsession_data = \"x\"",
             "route.session_data: needs a session",
         ),
+        (
+            "access_by = [\"token\"]\ncookie_jar = true",
+            "route.cookie_jar: needs a session",
+        ),
     ] {
         let told = complaints(&route_with(keys));
         assert!(told.contains(expected), "{keys}\n{told}");

@@ -23,6 +23,7 @@ mod clients;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod cluster;
 mod config;
+mod cookie_jar;
 mod crash;
 mod damage;
 mod documents;

@@ -14,6 +14,7 @@ mod provider_oidc;
 mod route;
 mod route_access;
 mod route_cors;
+mod route_jar;
 mod route_path;
 mod route_traffic;
 mod server;
@@ -83,6 +84,7 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         claims = {}
         [[route]]
         access = {}
+        cookie_jar = {}
         upstream = {}";
     let report = Report::new(Path::new(""), SHAPE, Missing::Refused);
     read(&report, Path::new(""));

@@ -14,6 +14,7 @@ use super::route_access::{
     access, caching, check_cookie_domain, max_auth_age, provider, session_data,
 };
 use super::route_cors;
+use super::route_jar;
 use super::route_path::{add_prefix, oddities, route_path};
 use super::route_traffic as traffic;
 use super::session::Session;
@@ -182,6 +183,7 @@ fn route(
     let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
     let cors_origins = route_cors::origins(&section);
     let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
+    let cookie_jar = route_jar::jar(&section, target);
     let place = pattern.as_ref().zip(path.as_ref());
     let assertion = assertion::of_route(&section, around.identity, || {
         place.map(|(host, path)| format!("{host}{path}"))
@@ -213,6 +215,7 @@ fn route(
         clients,
         caching,
         session_data,
+        cookie_jar,
         assertion,
         upstream: upstream?,
         allow,

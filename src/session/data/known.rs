@@ -5,11 +5,15 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 
+use super::jars::KnownJars;
 use super::space::{Shown, Space};
-use super::vault::Spaces;
+use super::vault::{Spaces, Vaulted};
 
 #[derive(Debug, Default)]
-pub(in crate::session) struct Known(ArcSwapOption<All>);
+pub(in crate::session) struct Known {
+    spaces: ArcSwapOption<All>,
+    pub(super) jars: KnownJars,
+}
 
 #[derive(Clone, Debug, Default)]
 struct All {
@@ -34,12 +38,17 @@ impl Dated {
 
 impl Known {
     pub(in crate::session) fn get(&self, name: &str) -> Option<Arc<Dated>> {
-        self.0.load().as_ref()?.spaces.get(name).cloned()
+        self.spaces.load().as_ref()?.spaces.get(name).cloned()
     }
 
-    /// All spaces of a row; what is newer stays.
-    pub(in crate::session) fn learn(&self, spaces: &Spaces, version: u64) {
-        if spaces.is_empty() && self.0.load().is_none() {
+    /// All that a row holds; what is newer stays.
+    pub(in crate::session) fn learn_all(&self, open: &Vaulted, version: u64) {
+        self.learn(&open.spaces, version);
+        self.jars.learn(&open.jars, version);
+    }
+
+    fn learn(&self, spaces: &Spaces, version: u64) {
+        if spaces.is_empty() && self.spaces.load().is_none() {
             return;
         }
         self.change(|known| {
@@ -60,12 +69,13 @@ impl Known {
 
     /// What it takes in memory, about.
     pub(in crate::session) fn bytes(&self) -> usize {
-        self.0.load().as_ref().map_or(0, |known| known.bytes)
+        let spaces = self.spaces.load().as_ref().map_or(0, |known| known.bytes);
+        spaces + self.jars.bytes()
     }
 
     fn change(&self, change: impl Fn(&mut BTreeMap<String, Arc<Dated>>)) {
         const EACH: usize = 256;
-        self.0.rcu(|known| {
+        self.spaces.rcu(|known| {
             let mut next = known.as_deref().cloned().unwrap_or_default();
             change(&mut next.spaces);
             // Once as it is, once as a header.

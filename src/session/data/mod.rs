@@ -3,6 +3,7 @@
 
 mod editing;
 mod fields;
+mod jars;
 mod json;
 mod known;
 mod space;
@@ -11,6 +12,7 @@ mod vault;
 mod writing;
 
 pub use editing::{Edit, Expected};
+pub use jars::Filling;
 pub use json::JsonError;
 pub use space::{Change, Shown, Space};
 

@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::Namespace;
+use super::jars::Jars;
 use super::space::Space;
 use crate::secret::{Purpose, Secret, TokenKey, open_with_key, seal_with_key};
 use crate::session::live::Private;
 use crate::session::sessions::{Sessions, pack};
 use crate::session::token::Sid;
+
+/// No tag of a namespace: those have 32 bytes.
+const JARS: &[u8] = b"jars";
 
 pub(in crate::session) type Spaces = BTreeMap<String, Space>;
 
@@ -22,6 +26,8 @@ pub(in crate::session) type Spaces = BTreeMap<String, Space>;
 pub(super) struct Vault {
     own: Vec<u8>,
     boxes: Vec<Sealed>,
+    /// The cookies of apps, under the session's own key; empty where there are none.
+    jars: Vec<u8>,
 }
 
 /// The data of one namespace.
@@ -39,6 +45,7 @@ pub(super) struct Sealed {
 pub(in crate::session) struct Vaulted {
     pub(in crate::session) private: Private,
     pub(in crate::session) spaces: Spaces,
+    pub(in crate::session) jars: Jars,
     /// What does not open stays as it is.
     sealed: Vec<Sealed>,
 }
@@ -48,6 +55,7 @@ impl Vaulted {
         Self {
             private,
             spaces,
+            jars: Jars::new(),
             sealed: Vec::new(),
         }
     }
@@ -64,6 +72,10 @@ impl Sessions {
         let own = open_with_key(key, sid.as_bytes(), &vault.own)?;
         let private = postcard::from_bytes(&own).ok()?;
         let mut open = Vaulted::new(private, Spaces::new());
+        if !vault.jars.is_empty() {
+            let jars = open_with_key(key, &context(sid, JARS), &vault.jars)?;
+            open.jars = postcard::from_bytes(&jars).ok()?;
+        }
         for sealed in vault.boxes {
             let opened = if sealed.by_key {
                 let mut known = self.settings.data.namespaces.iter();
@@ -97,6 +109,11 @@ impl Sessions {
         Vault {
             own: seal_with_key(key, sid.as_bytes(), &pack(&open.private)),
             boxes,
+            jars: if open.jars.is_empty() {
+                Vec::new()
+            } else {
+                seal_with_key(key, &context(sid, JARS), &pack(&open.jars))
+            },
         }
         .write()
     }
@@ -211,7 +228,7 @@ impl Vault {
 }
 
 /// A box opens in its session and under its name only.
-fn context(sid: Sid, name: &[u8; 32]) -> Vec<u8> {
+fn context(sid: Sid, name: &[u8]) -> Vec<u8> {
     [&sid.as_bytes()[..], name].concat()
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::MutexGuard;
 use tokio::task::JoinError;
 
 use super::space::{Change, Shown, Space};
-use super::{DataError, Refused, Spaces};
+use super::{DataError, Refused, Spaces, Vaulted};
 use crate::secret::random;
 use crate::session::live::{Entry, LiveSession};
 use crate::session::sessions::Sessions;
@@ -66,6 +66,21 @@ impl Sessions {
         namespace: &str,
         change: &Change,
     ) -> Result<(), DataError> {
+        let rewrite = |open: &mut Vaulted| {
+            if self.is_sealed(open, namespace) {
+                return Err(damaged().into());
+            }
+            Ok(self.changes(&mut open.spaces, namespace, change)?)
+        };
+        self.rewritten(entry, rewrite).await
+    }
+
+    /// Changes what is sealed in a session, as often as somebody else is faster. `Ok(false)`: there is nothing to store.
+    pub(super) async fn rewritten(
+        &self,
+        entry: &Arc<Entry>,
+        mut rewrite: impl FnMut(&mut Vaulted) -> Result<bool, DataError> + Send,
+    ) -> Result<(), DataError> {
         let sid = entry.live.sid;
         let _turn = self.turn(sid).await?;
         for _ in 0..TRIES {
@@ -78,16 +93,13 @@ impl Sessions {
             let key = entry.key.as_ref().ok_or(DataError::Gone)?;
             let open = self.open_vault(sid, key, &row.private);
             let mut open = open.ok_or_else(damaged)?;
-            if self.is_sealed(&open, namespace) {
-                return Err(damaged().into());
-            }
-            if !self.changes(&mut open.spaces, namespace, change)? {
+            if !rewrite(&mut open)? {
                 return Ok(());
             }
             row.private = self.close_vault(sid, key, &open);
             match self.within(StoreOp::Update, self.store.update(row)).await? {
                 Update::Done(version) => {
-                    entry.live.data.learn(&open.spaces, version);
+                    entry.live.data.learn_all(&open, version);
                     self.cache.weigh_anew(entry).await;
                     return Ok(());
                 }

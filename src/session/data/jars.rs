@@ -1,0 +1,111 @@
+//! Where cookies of apps are kept that browsers are to know nothing of: beside what apps keep of their own accord, sealed under
+//! the session's own key, and out of reach of the headers and the API for session data.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+
+use super::DataError;
+use super::writing::lost;
+use crate::session::jar::{Jar, JarLimits, Spot};
+use crate::session::live::LiveSession;
+use crate::session::sessions::Sessions;
+use crate::session::store::StoreError;
+
+/// By the name of the app's jar.
+pub(in crate::session) type Jars = BTreeMap<String, Jar>;
+
+/// What an app sets with one answer.
+#[derive(Clone, Debug)]
+pub struct Filling {
+    pub jar: String,
+    /// The values of `Set-Cookie`.
+    pub lines: Vec<HeaderValue>,
+    pub spot: Spot,
+    pub limits: JarLimits,
+}
+
+/// What this node knows of a session's jars. Never locked, and nothing at all for a session without any.
+#[derive(Debug, Default)]
+pub(super) struct KnownJars(ArcSwapOption<Dated>);
+
+#[derive(Debug)]
+struct Dated {
+    jars: Jars,
+    version: u64,
+    bytes: usize,
+}
+
+impl KnownJars {
+    /// The jars of a row; what is newer stays.
+    pub(super) fn learn(&self, jars: &Jars, version: u64) {
+        if jars.is_empty() && self.0.load().is_none() {
+            return;
+        }
+        let bytes = jars
+            .iter()
+            .map(|(name, jar)| name.len() + jar.bytes())
+            .sum();
+        let new = Arc::new(Dated {
+            jars: jars.clone(),
+            version,
+            bytes,
+        });
+        self.0.rcu(|known| match known {
+            Some(known) if known.version >= version => Some(known.clone()),
+            _ => Some(new.clone()),
+        });
+    }
+
+    /// What they take in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load().as_ref().map_or(0, |known| known.bytes)
+    }
+}
+
+impl Sessions {
+    /// `Cookie` for a request to an app, out of its jar in the session.
+    pub fn jar_cookies(&self, session: &LiveSession, jar: &str, spot: &Spot) -> Option<String> {
+        let known = session.entry.live.data.jars.0.load();
+        known
+            .as_ref()?
+            .jars
+            .get(jar)?
+            .cookies(spot, self.clock.now())
+    }
+
+    /// Keeps what an app sets, stored before this returns. It goes on to the end, whether or not anybody waits for it. Tells
+    /// how many cookies cannot be kept at all.
+    pub async fn fill_jar(
+        self: &Arc<Self>,
+        session: &LiveSession,
+        filling: Filling,
+    ) -> Result<usize, StoreError> {
+        let (sessions, entry) = (self.clone(), session.entry.clone());
+        let work = async move {
+            let mut left_out = 0;
+            let done = sessions.rewritten(&entry, |open| {
+                let mut jar = open.jars.remove(&filling.jar).unwrap_or_default();
+                let before = jar.clone();
+                let where_to = (&filling.spot, &filling.limits);
+                left_out = jar.take(&filling.lines, where_to, sessions.clock.now());
+                let is_new = jar != before;
+                if !jar.is_empty() {
+                    open.jars.insert(filling.jar.clone(), jar);
+                }
+                Ok(is_new)
+            });
+            done.await.map(|()| left_out)
+        };
+        let done = self.background.spawn(work).await;
+        match done.unwrap_or_else(|error| Err(lost(&error))) {
+            Ok(left_out) => Ok(left_out),
+            // With the session ends what it keeps.
+            Err(DataError::Gone) => Ok(0),
+            Err(DataError::Store(error)) => Err(error),
+            Err(error) => Err(StoreError::Unavailable(error.to_string())),
+        }
+    }
+}
