@@ -21,7 +21,7 @@ const TABLE: &[(&str, &str)] = &[
     ("demo", "app clock config login secret telemetry"),
     (
         "app",
-        "admin authority clock config deadline edge identity login pipeline portal routing secret session telemetry \
+        "admin authority clock config deadline edge identity login outbound pipeline portal routing secret session telemetry \
          upstream wire",
     ),
     (

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::Phase;
 use super::following::{follow_tokens, follow_users};
+use super::ticketing::{self, TicketKeySource, follow_ticket_keys};
 use super::ways::{self, Ways};
 use super::worker::Worker;
 use crate::admin::{self, AdminState, Api, Node};
@@ -32,7 +33,7 @@ use crate::session::store::Postgres;
 #[cfg(feature = "redis")]
 use crate::session::store::Redis;
 use crate::session::store::{Embedded, Memory, SessionStore, StoreError};
-use crate::session::{CookieName, Parts, Sessions, Tickets, Touches};
+use crate::session::{CookieName, Parts, Sessions, Touches};
 use crate::telemetry::{AccessLog, Audit, LineWriter, Metrics};
 use crate::upstream::Upstreams;
 use crate::wire::RequestIds;
@@ -49,6 +50,7 @@ pub(super) struct Built {
     touches: Option<Touches>,
     users: Option<(String, Arc<LocalUsers>)>,
     oidc: Vec<Arc<Oidc>>,
+    ticket_keys: Option<TicketKeySource>,
 }
 
 pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built> {
@@ -71,7 +73,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         store: store.clone(),
         keyring: keyring.clone(),
         settings: settings.session.clone(),
-        tickets: tickets(settings, &keyring)?,
+        tickets: ticketing::tickets(settings, &keyring)?,
         clock: clock.clone(),
         audit: audit.clone(),
         metrics: metrics.clone(),
@@ -93,6 +95,8 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         browser_cookie: browser_cookie(&settings.session.cookie)?,
         clear_site_data: settings.clear_site_data.clone(),
         keys: signer.as_ref().map(|signer| signer.published().clone()),
+        edges: settings.edge_hosts.clone(),
+        edge: ticketing::edge(settings)?,
     });
     let api = Api {
         sessions,
@@ -116,6 +120,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         touches: Some(touches),
         users,
         oidc,
+        ticket_keys: TicketKeySource::of(settings)?,
     })
 }
 
@@ -182,13 +187,6 @@ fn issuers(settings: &Settings, clock: &Clock) -> anyhow::Result<Option<Arc<Issu
     Ok(issuers
         .context("the issuers of `clients` cannot be asked")?
         .map(Arc::new))
-}
-
-/// Where sessions are also known by tickets.
-fn tickets(settings: &Settings, keyring: &Keyring) -> anyhow::Result<Option<Tickets>> {
-    let made = settings.tickets.clone();
-    let made = made.map(|settings| Tickets::new(settings, keyring));
-    Ok(made.transpose()?)
 }
 
 /// Where some route takes them.
@@ -317,6 +315,10 @@ impl Built {
                 async move { oidc.follow().await },
                 phases.clone(),
             ));
+        }
+        if let Some(source) = self.ticket_keys.take() {
+            let follow = follow_ticket_keys(sessions.clone(), source);
+            control.spawn(while_running(follow, phases.clone()));
         }
         let ends = sessions.clone().run_ends();
         control.spawn(while_running(ends, phases.clone()));

@@ -5,6 +5,7 @@ mod build;
 mod following;
 mod signals;
 mod sockets;
+mod ticketing;
 mod ways;
 mod worker;
 

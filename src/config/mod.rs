@@ -46,6 +46,10 @@ pub struct Settings {
     pub session: session::Settings,
     /// Where sessions are also known by tickets.
     pub tickets: Option<session::TicketSettings>,
+    /// Hosts of nodes that know sessions by tickets alone: people are sent back there.
+    pub edge_hosts: Vec<(String, Option<u16>)>,
+    /// This is such a node.
+    pub edge: Option<EdgeSettings>,
     /// What browsers are told to forget with a logout.
     pub clear_site_data: Option<HeaderValue>,
     /// Newest first.
@@ -93,6 +97,25 @@ pub enum StoreSettings {
     Memory,
     Postgres(session::store::PostgresSettings),
     Redis(session::store::RedisSettings),
+}
+
+/// What a node needs that has no store and no secret.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EdgeSettings {
+    pub keys: KeySource,
+    /// Where people are sent whose ticket has run out, on the node that makes them.
+    pub renew: String,
+}
+
+/// Where the public keys of tickets are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeySource {
+    File(PathBuf),
+    Url {
+        url: http::Uri,
+        /// PEM; `None`: whom this machine trusts.
+        authorities: Option<Vec<u8>>,
+    },
 }
 
 /// What to do about files that the configuration names and that are not there yet.

@@ -62,7 +62,7 @@ impl Visit {
             is_public: is_form,
             // Whoever has to prove anew who they are does it here, and may also leave.
             takes_suspects: matches!(place, "login" | "logout") || place.starts_with("callback/"),
-            needs_record: true,
+            needs_record: shared.portal.edge.is_none(),
         };
         let before = parts.headers.clone();
         if !Portal::is_for_all(place) {
@@ -110,6 +110,7 @@ impl Visit {
                 .route
                 .as_ref()
                 .and_then(|route| route.provider.as_deref()),
+            edge: shared.portal.edge.as_ref().map(|edge| (edge, notes.rounds)),
             is_asked_elsewhere: false,
             id: notes.id.unwrap_or_else(|| shared.ids.next()),
         }
@@ -190,7 +191,7 @@ impl Visit {
 impl Shared {
     /// Whether a route serves this host, at this port: other hosts of ours are reached at the port that one was.
     fn serves(&self, host: &str, port: Option<u16>, reached: &HostMemo) -> bool {
-        self.routes.serves(host) && port == reached.port
+        (self.routes.serves(host) && port == reached.port) || self.portal.is_edge(host, port)
     }
 }
 

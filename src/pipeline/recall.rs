@@ -12,6 +12,7 @@ use super::body::Body;
 use super::memo::SessionMemo;
 use super::visit::{Notes, Visit};
 use crate::routing::{Access, Caching, Route};
+use crate::session::store::StoreError;
 use crate::session::{AuthError, Found, LiveSession, Presence, Standing, remove_cookies};
 use crate::telemetry::AuditEvent;
 
@@ -64,6 +65,9 @@ impl Visit {
         }
         let before = headers.clone();
         remove_cookies(headers, &shared.cookie_names);
+        if let Some(edge) = &shared.portal.edge {
+            notes.rounds = edge.rounds(&before);
+        }
         match Box::pin(self.recognise(&before, terms, address)).await {
             Ok(Some((session, Standing::Suspect))) if terms.takes_suspects => {
                 notes.anew = true;
@@ -144,6 +148,7 @@ impl Visit {
         };
         let found = match known {
             Some(session) => Some(session),
+            None if sessions.is_at_edge() => return self.unknown_at_edge(),
             None => self.authenticate(headers, unjudged, address).await?,
         };
         let Some(session) = found else {
@@ -156,6 +161,15 @@ impl Visit {
             sessions.note(&session, terms.presence);
         }
         Ok(Some((session, standing)))
+    }
+
+    /// Of who has no good ticket nothing is known here, whatever else they show.
+    fn unknown_at_edge(&self) -> Result<Option<(LiveSession, Standing)>, AuthError> {
+        if self.pipeline.shared.sessions.lacks_ticket_keys() {
+            let why = "no keys of tickets are known yet".to_owned();
+            return Err(AuthError::Store(StoreError::Unavailable(why)));
+        }
+        Ok(None)
     }
 
     async fn authenticate(

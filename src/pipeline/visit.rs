@@ -60,6 +60,8 @@ pub(super) struct Notes {
     pub(super) clear_cookie: bool,
     /// The cookie of a visitor's session that has just begun.
     pub(super) begun: Option<HeaderValue>,
+    /// How often the browser was sent away from here before, where another node has the login.
+    pub(super) rounds: u8,
     /// Another proxy asks for its own client.
     pub(super) asked_by: Option<Convention>,
     /// The other origin whose scripts may read the answer.

@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::origin::{is_from_elsewhere, page_of};
-use super::{ErrorView, LOGIN_PROMPT, Pages, login_url, provider_hint};
+use super::{Edge, ErrorView, LOGIN_PROMPT, Pages, login_url, provider_hint};
 use crate::wire::{Page, RequestId, json_page, page};
 
 /// Who reads the answer.
@@ -134,6 +134,8 @@ pub struct Challenge<'a> {
     pub anew: bool,
     /// The one way to log in that counts here.
     pub provider: Option<&'a str>,
+    /// Where this node has no login of its own, and how often the browser has been sent away from here.
+    pub edge: Option<(&'a Edge, u8)>,
     /// Another proxy passes the answer on.
     pub is_asked_elsewhere: bool,
     pub id: RequestId,
@@ -151,14 +153,25 @@ impl fmt::Debug for Challenge<'_> {
 impl Challenge<'_> {
     pub fn respond(&self) -> Page {
         match self.asker.audience() {
-            Audience::Person => redirect(&self.login_url(self.target)),
+            Audience::Person => self.send_away(),
             Audience::Form => self.form_refused(),
             Audience::Program => self.unauthorized(),
             Audience::Grpc => grpc_unauthenticated(self.headers),
         }
     }
 
+    fn send_away(&self) -> Page {
+        let url = self.login_url(self.target);
+        match self.edge {
+            Some((edge, rounds)) => edge.send(&url, rounds, (self.pages, &self.id.to_string())),
+            None => redirect(&url),
+        }
+    }
+
     fn login_url(&self, return_to: &str) -> String {
+        if let Some((edge, _)) = self.edge {
+            return edge.url(self.authority, return_to, self.anew);
+        }
         let prompt = if self.anew { LOGIN_PROMPT } else { "" };
         let hint = self.provider.map(provider_hint).unwrap_or_default();
         let path = format!("{}{hint}{prompt}", login_url(return_to));
@@ -342,6 +355,7 @@ mod tests {
             pages: &Pages::new(),
             anew,
             provider: None,
+            edge: None,
             is_asked_elsewhere: false,
             id: crate::wire::RequestIds::default().next(),
         };

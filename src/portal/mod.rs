@@ -12,6 +12,7 @@ mod origin;
 mod own_sessions;
 mod pages;
 mod published;
+mod renewal;
 mod return_to;
 mod rounds;
 mod script;
@@ -26,6 +27,7 @@ pub use chooser::{Choice, ChooserView};
 pub use login_problem::LoginProblem;
 pub use origin::is_same_origin;
 pub use pages::{ErrorView, GoingRoundView, LoginView, Pages, SignedInView};
+pub use renewal::Edge;
 pub use return_to::ReturnTo;
 pub use session_list::{SessionRow, SessionsView};
 
@@ -59,6 +61,10 @@ pub struct Portal {
     pub clear_site_data: Option<HeaderValue>,
     /// The public keys of assertions, where any are made.
     pub keys: Option<Bytes>,
+    /// Hosts, with their ports, of nodes that know sessions by tickets alone.
+    pub edges: Vec<(String, Option<u16>)>,
+    /// This is such a node.
+    pub edge: Option<Edge>,
 }
 
 /// A way to log in.
@@ -138,12 +144,16 @@ impl Portal {
         request: &PortalRequest<'_>,
         body: ClientBody,
     ) -> Result<Page, PortalError> {
+        if let Some(edge) = &self.edge {
+            return self.at_edge(edge, request);
+        }
         let is_read = matches!(*request.method, Method::GET | Method::HEAD);
         match (request.place, is_read, request.method == Method::POST) {
             ("login", true, _) => self.show_login(request),
             ("login", _, true) => self.log_in(request, body).await,
             ("logout", true, _) => Ok(self.show_logout(request)),
             ("logout", _, true) => self.log_out(request, body).await,
+            (renewal::PLACE, true, _) => self.renew(request),
             ("session", true, _) => Ok(self.who_am_i(request)),
             (script::PLACE, true, _) => Ok(script::serve(request.headers)),
             (own_sessions::PLACE, true, _) => self.show_sessions(request).await,
@@ -166,7 +176,9 @@ impl Portal {
             (told, ..) if told.starts_with(logout_elsewhere::PLACE) => {
                 Err(PortalError::Method { allow: "POST" })
             }
-            ("session" | script::PLACE, ..) => Err(PortalError::Method { allow: "GET, HEAD" }),
+            ("session" | renewal::PLACE | script::PLACE, ..) => {
+                Err(PortalError::Method { allow: "GET, HEAD" })
+            }
             _ => Err(PortalError::NotFound),
         }
     }
@@ -180,7 +192,8 @@ impl Portal {
     pub fn cookie_names(&self) -> Vec<String> {
         let session = &self.sessions.settings().cookie;
         let always = [session, &self.browser_cookie].into_iter();
-        let all = always.chain(self.sessions.ticket_cookie());
+        let rounds = self.edge.as_ref().map(|edge| &edge.rounds);
+        let all = always.chain(self.sessions.ticket_cookie()).chain(rounds);
         all.map(|name| name.as_str().to_owned()).collect()
     }
 }

@@ -348,7 +348,7 @@ impl Portal {
         self.browser_cookie(browser, KNOWN_MAX_AGE)
     }
 
-    fn return_to(request: &PortalRequest<'_>) -> ReturnTo {
+    pub(super) fn return_to(request: &PortalRequest<'_>) -> ReturnTo {
         request
             .parameter("return_to")
             .and_then(|place| ReturnTo::parse(&place, request.serves))

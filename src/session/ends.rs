@@ -98,6 +98,8 @@ impl Sessions {
             }
         }
         match live.over_by_time(now) {
+            // The next ticket of the same session begins anew.
+            Some(reason) if self.is_at_edge() => self.registry.lapse(live, reason),
             // Where the store does not take it, it is told again.
             Some(reason) => self.end_by_time(live.sid, reason).await,
             None => self

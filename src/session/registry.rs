@@ -57,6 +57,12 @@ impl Registry {
         }
     }
 
+    /// Ends what this node knows of a session, which may go on elsewhere.
+    pub(super) fn lapse(&self, live: &Live, reason: EndReason) {
+        self.sessions.lock().remove(&live.sid);
+        live.end(reason);
+    }
+
     /// From now on somebody waits for a session's end.
     pub(super) fn await_end(&self, live: &Live) {
         if let Some(at) = live.claim_place() {

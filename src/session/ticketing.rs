@@ -13,7 +13,7 @@ use super::lifecycle::Verdict;
 use super::live::{Entry, Handed, LiveSession, Private};
 use super::record::SessionRow;
 use super::sessions::{Presence, Sessions};
-use super::ticket::{Inner, Sworn, TicketSettings, Tickets};
+use super::ticket::{Inner, Sworn, TicketKeys, TicketSettings, Tickets};
 use super::token::{Token, TokenHash};
 use super::{CookieName, EndReason, Found, Settings};
 use crate::clock::Timestamp;
@@ -61,6 +61,26 @@ impl Sessions {
         self.desk.as_ref()?.tickets.published()
     }
 
+    /// From now on these are the keys, on a node that makes no tickets itself.
+    pub fn trust_ticket_keys(&self, keys: TicketKeys) {
+        if let Some(desk) = self.desk.as_ref().filter(|desk| desk.tickets.is_at_edge()) {
+            desk.tickets.trust(keys);
+            desk.known.invalidate_all();
+        }
+    }
+
+    /// Whether tickets are all that this node knows, and it cannot verify any yet.
+    pub fn lacks_ticket_keys(&self) -> bool {
+        let desk = self.desk.as_ref();
+        desk.is_some_and(|desk| !desk.tickets.knows_keys())
+    }
+
+    /// Whether tickets are all that this node knows: it has no store and no secret.
+    pub fn is_at_edge(&self) -> bool {
+        let desk = self.desk.as_ref();
+        desk.is_some_and(|desk| desk.tickets.is_at_edge())
+    }
+
     /// What makes a browser forget its ticket, as with a login: the ticket is about the session as it was before.
     pub fn forget_ticket(&self) -> Option<HeaderValue> {
         self.ticket_cookie().map(CookieName::clear)
@@ -75,6 +95,8 @@ impl Sessions {
     ) -> Option<LiveSession> {
         let desk = self.desk.as_ref()?;
         let token = match self.settings.cookie.find(headers) {
+            // What no node here can look up says nothing.
+            _ if desk.tickets.is_at_edge() => None,
             Found::None => None,
             Found::One(value) => Some(Token::parse(value)?.hash()),
             Found::Several(_) => return None,
@@ -184,7 +206,12 @@ impl Sessions {
 
     async fn open_ticket(&self, desk: &Desk, text: &[u8], hash: TokenHash) -> Option<Known> {
         let claims = desk.tickets.verify(text, self.clock.now())?;
-        let Sworn { sid, until, inner } = claims.open(&self.keyring)?;
+        let sworn = if desk.tickets.is_at_edge() {
+            claims.told()?
+        } else {
+            claims.open(&self.keyring)?
+        };
+        let Sworn { sid, until, inner } = sworn;
         let subject = &inner.private.identity.as_ref()?.subject;
         let row = SessionRow {
             sid,

@@ -161,7 +161,7 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 20] = [
+    const NOT_DEFAULTS: [&str; 23] = [
         "provider.client_key",
         "provider.client_key_id",
         "provider.ca_file",
@@ -177,6 +177,9 @@ fn defaults_of_the_file() -> Vec<(String, String)> {
         "server.listen",
         "session.assurance",
         "session.domain",
+        "session.edge.ca_file",
+        "session.edge.keys",
+        "session.edge.renew",
         "session.jwt.domain",
         "session.secrets",
         "store.ca",

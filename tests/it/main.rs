@@ -27,6 +27,7 @@ mod cookie_jar;
 mod crash;
 mod damage;
 mod documents;
+mod edge;
 mod ends;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod faults;

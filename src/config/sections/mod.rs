@@ -20,6 +20,7 @@ mod route_traffic;
 mod server;
 mod session;
 mod session_data;
+mod session_edge;
 mod session_key;
 mod session_rules;
 mod session_tickets;
@@ -44,6 +45,7 @@ use self::route::Around;
 use super::diagnostics::ConfigErrors;
 use super::reader::{Report, Section, Value};
 use crate::session as sessions;
+use session_tickets::Mode;
 
 pub(super) fn resolve(file: &Path, text: &str, missing: Missing) -> Result<Settings, ConfigErrors> {
     let report = Report::new(file, text, missing);
@@ -65,6 +67,7 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         bind = {}
         data = {}
         jwt = {}
+        edge = {}
         anonymous = {}
         namespace = [{ keys = [{}] }]
         group = [{}]
@@ -110,11 +113,13 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
         clients: &clients,
     };
     let routing = route::read(root.sections("route"), &around);
+    let is_edge = session.mode == Mode::Edge;
     route::judge_together(
         &root,
         &routing,
-        (&providers, server.trusted_proxies.is_empty()),
+        (&providers, server.trusted_proxies.is_empty(), is_edge),
     );
+    session_edge::judge(&root, &routing, (&providers, is_edge));
     let log = log::read(root.section("log"));
     root.finish();
 
@@ -134,10 +139,12 @@ fn read(report: &Report<'_>, file: &Path) -> Option<Settings> {
             store_timeout: store.timeout,
             ..session.settings
         },
-        tickets: session.tickets,
+        tickets: session.tickets.settings,
+        edge_hosts: session.tickets.edge_hosts,
+        edge: session.edge,
         clear_site_data: session.clear_site_data,
         secrets: Vec::new(),
-        store: store.settings,
+        store: session.mode.store(store.settings),
         identity: identity.layout,
         assertion: identity.assertion,
         forwarding: server.forwarding,

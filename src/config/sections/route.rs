@@ -31,6 +31,12 @@ pub(super) struct Routing {
     any: bool,
 }
 
+impl Placed {
+    pub(super) fn header(&self) -> Range<usize> {
+        self.header.clone()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Placed {
     pub(super) route: Route,
@@ -67,7 +73,7 @@ pub(super) fn read(sections: Vec<Section<'_>>, around: &Around<'_, '_>) -> Routi
 pub(super) fn judge_together(
     root: &Section<'_>,
     routing: &Routing,
-    (providers, trusts_nobody): (&Providers, bool),
+    (providers, trusts_nobody, is_edge): (&Providers, bool, bool),
 ) {
     if !routing.any {
         let help = "add one: `[[route]]` with `host`, `access` and `upstream`";
@@ -99,7 +105,7 @@ pub(super) fn judge_together(
         .routes
         .iter()
         .find(|placed| needs_a_login(&placed.route));
-    if let (Some(guarded), false) = (guarded, providers.any) {
+    if let (Some(guarded), false) = (guarded, providers.any || is_edge) {
         let line = report.line(&guarded.access);
         let message =
             format!("the route on line {line} needs a user, and there is no way to log in");

@@ -5,12 +5,14 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::session_data::{data, visitors};
+use super::session_edge;
 use super::session_key::{secret_from_environment, secret_from_file};
 use super::session_rules::{Assurance, bind, groups, judge_longest, per_user, remember_me};
-use super::session_tickets;
+use super::session_tickets::{self, Mode, TicketSection};
+use crate::config::EdgeSettings;
 use crate::config::reader::{Section, Value, show_duration};
-use crate::secret::Secret;
-use crate::session::{CookieName, Limits, Settings, TicketSettings};
+use crate::secret::{Secret, random};
+use crate::session::{CookieName, Limits, Settings};
 
 /// Longer than any session should live without a new login.
 pub(super) const LONGEST: Duration = Duration::from_hours(30 * 24);
@@ -23,8 +25,10 @@ const LONGEST_GRACE: Duration = Duration::from_hours(24);
 pub(super) struct Session<'a> {
     /// `store_timeout` is still the default.
     pub(super) settings: Settings,
-    /// Where the mode is `jwt`.
-    pub(super) tickets: Option<TicketSettings>,
+    pub(super) tickets: TicketSection,
+    pub(super) mode: Mode,
+    /// Where the mode is `edge`.
+    pub(super) edge: Option<EdgeSettings>,
     /// `None`: the default key.
     pub(super) secrets: Option<Vec<Secret>>,
     pub(super) idle_timeout: Option<Value<'a>>,
@@ -90,14 +94,21 @@ pub(super) fn read(section: Section<'_>) -> Session<'_> {
         data: data(&section),
         visitors: visitors(&section),
     };
-    let tickets = session_tickets::read(&section, &settings, domain.as_ref());
+    let mode = session_tickets::mode(&section);
+    let tickets = session_tickets::read(&section, (mode, &settings), domain.as_ref());
+    let edge = session_edge::read(&section, mode == Mode::Edge);
     let clear_site_data = clear_on_logout(&section);
-    let secrets = secrets(&section);
+    let secrets = match mode {
+        Mode::Edge => Some(no_secrets(&section)),
+        Mode::Jwt | Mode::Opaque => secrets(&section),
+    };
     let place = KeyPlace(section.for_later());
     section.finish();
     Session {
         settings,
         tickets,
+        mode,
+        edge,
         secrets,
         idle_timeout: idle.map(|(_, value)| value),
         clear_site_data,
@@ -233,6 +244,16 @@ fn outage_grace(section: &Section<'_>) -> Option<Duration> {
 /// `None` where none are given; what is wrong with those that are has been reported.
 fn secrets(section: &Section<'_>) -> Option<Vec<Secret>> {
     Some(secret_list(&section.value("secrets")?))
+}
+
+/// Of a node that signs and seals nothing that anybody else reads: its own, until it stops.
+fn no_secrets(section: &Section<'_>) -> Vec<Secret> {
+    if let Some(given) = section.value("secrets") {
+        let complaint =
+            given.wrong("is not for a node with `mode = \"edge\"`, which is to have no secret");
+        complaint.at_key().help("remove it").push();
+    }
+    vec![Secret::new(random::<32>())]
 }
 
 /// `[{ file = … }, { env = … }]`.

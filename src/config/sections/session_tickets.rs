@@ -1,21 +1,56 @@
-//! `mode` of `[session]`, and `[session.jwt]`: sessions that are also known by a short-lived signed cookie.
+//! `mode` of `[session]`, and `[session.jwt]`: sessions that are also, or only, known by a short-lived signed cookie.
 
 use std::collections::BTreeSet;
 
 use super::assertion::is_name;
 use super::session::no_domain;
-use crate::config::reader::{Section, Value};
+use crate::config::StoreSettings;
+use crate::config::reader::{Section, Value, quoted};
 use crate::identity::Algorithm;
+use crate::routing::split_authority;
 use crate::session::{Claim, CookieName, Settings, TicketSettings};
 
-/// `None` in the ordinary mode.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Mode {
+    #[default]
+    Opaque,
+    Jwt,
+    /// Signed cookies are all that the node knows.
+    Edge,
+}
+
+impl Mode {
+    /// Where a node that needs no store is to keep what it never has.
+    pub(super) fn store(self, given: StoreSettings) -> StoreSettings {
+        match self {
+            Self::Edge => StoreSettings::Memory,
+            Self::Jwt | Self::Opaque => given,
+        }
+    }
+}
+
+pub(super) fn mode(section: &Section<'_>) -> Mode {
+    let modes = [
+        ("opaque", Mode::Opaque),
+        ("jwt", Mode::Jwt),
+        ("edge", Mode::Edge),
+    ];
+    section.choice("mode", &modes).unwrap_or_default()
+}
+
+#[derive(Debug, Default)]
+pub(super) struct TicketSection {
+    /// `None` in the ordinary mode.
+    pub(super) settings: Option<TicketSettings>,
+    pub(super) edge_hosts: Vec<(String, Option<u16>)>,
+}
+
 pub(super) fn read(
     section: &Section<'_>,
-    session: &Settings,
+    (mode, session): (Mode, &Settings),
     domain: Option<&(&str, Value<'_>)>,
-) -> Option<TicketSettings> {
-    let modes = [("opaque", false), ("jwt", true)];
-    let is_on = section.choice("mode", &modes).unwrap_or(false);
+) -> TicketSection {
+    let is_on = mode != Mode::Opaque;
     let given = section.value("jwt");
     let own = section.section("jwt");
     if let (Some(given), false) = (&given, is_on) {
@@ -38,8 +73,29 @@ pub(super) fn read(
         algorithm: own.choice("algorithm", &algorithms).unwrap_or_default(),
         readable: readable(&own),
     };
+    let edge_hosts = own.strings("edges");
+    let edge_hosts = edge_hosts
+        .iter()
+        .filter_map(|(text, value)| edge_host(text, value));
+    let edge_hosts = edge_hosts.collect();
     own.finish();
-    is_on.then_some(settings)
+    TicketSection {
+        settings: is_on.then_some(settings),
+        edge_hosts,
+    }
+}
+
+/// A host that a node without a store serves, with its port where that is not 443.
+fn edge_host(text: &str, value: &Value<'_>) -> Option<(String, Option<u16>)> {
+    let lower = text.to_ascii_lowercase();
+    let Some((host, port)) = split_authority(&lower) else {
+        value
+            .wrong(format!("{} is no host", quoted(text)))
+            .help("like \"app.example.com\" or \"app.example.com:8443\"")
+            .push();
+        return None;
+    };
+    Some((host.to_owned(), port))
 }
 
 /// Named after the session's own cookie. It may reach further than that one.

@@ -117,6 +117,7 @@ impl Visit {
                 .route
                 .as_ref()
                 .and_then(|route| route.provider.as_deref()),
+            edge: shared.portal.edge.as_ref().map(|edge| (edge, notes.rounds)),
             // Some proxies take a path for one of our own host.
             is_asked_elsewhere: true,
             id: notes.id.unwrap_or_else(|| shared.ids.next()),

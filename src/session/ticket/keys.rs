@@ -41,6 +41,10 @@ impl TicketKeys {
         Ok(Self(keys))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the key of this id made a signature, by this algorithm.
     pub(super) fn verify(&self, (id, algorithm): (&str, &str), signed: &str, by: &str) -> bool {
         let mut keys = self.0.iter();

@@ -6,6 +6,8 @@ mod keys;
 pub use keys::{NoKeys, TicketKeys};
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,12 +18,13 @@ use http::HeaderValue;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::binding::Origin;
 use super::cookie::CookieName;
 use super::live::Private;
 use super::record::{Epoch, decode, encode};
 use super::token::{Sid, TokenHash};
 use crate::clock::Timestamp;
-use crate::identity::{Algorithm, Identity, KeyError, Kind, Signatory};
+use crate::identity::{Algorithm, Identity, KeyError, Kind, Signatory, Subject};
 use crate::secret::{Keyring, Purpose};
 
 /// For whom a ticket is: nobody but ourselves. An assertion is for an app.
@@ -156,6 +159,29 @@ impl Tickets {
         })
     }
 
+    /// Of a node that has public keys alone, none of them yet.
+    pub fn at_edge(settings: TicketSettings) -> Self {
+        Self {
+            settings,
+            signatory: None,
+            keys: ArcSwap::default(),
+        }
+    }
+
+    /// Whether it makes none.
+    pub(super) fn is_at_edge(&self) -> bool {
+        self.signatory.is_none()
+    }
+
+    /// In place of the keys that were known before.
+    pub(super) fn trust(&self, keys: TicketKeys) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    pub(super) fn knows_keys(&self) -> bool {
+        !self.keys.load().is_empty()
+    }
+
     pub fn cookie(&self) -> &CookieName {
         &self.settings.cookie
     }
@@ -233,6 +259,45 @@ impl Claims {
             sid,
             until: self.until()?,
             inner: decode(&inner).ok()?,
+        })
+    }
+}
+
+impl Claims {
+    /// What can be read in it, for a node that has no secrets. Nothing but its end ends it there.
+    pub(super) fn told(&self) -> Option<Sworn> {
+        let told = &self.told;
+        let (provider, id) = told.sub.as_ref()?.split_once(':')?;
+        let until = self.until()?;
+        let identity = Identity {
+            subject: Subject {
+                provider: provider.to_owned(),
+                id: id.to_owned(),
+            },
+            user: told.preferred_username.clone()?,
+            name: told.name.clone(),
+            email: told.email.clone(),
+            groups: told.groups.clone().unwrap_or_default(),
+        };
+        let private = Private {
+            identity: Some(identity),
+            auth_time: Timestamp::from_millis(told.auth_time?.checked_mul(1000)?),
+            amr: told.amr.clone().unwrap_or_default(),
+            origin: Origin::of(Ipv4Addr::UNSPECIFIED.into(), b""),
+            remembered: false,
+            federated: None,
+        };
+        Some(Sworn {
+            sid: Sid::parse(&self.sid)?,
+            until,
+            inner: Inner {
+                private,
+                token: TokenHash::from_bytes([0; 32]),
+                epoch: Epoch::default(),
+                last_seen: Timestamp::from_millis(self.iat.checked_mul(1000)?),
+                idle_millis: u64::MAX,
+                expires: until,
+            },
         })
     }
 }

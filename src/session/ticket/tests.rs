@@ -1,9 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::identity::Subject;
 use crate::secret::Secret;
-use crate::session::Origin;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_500);
 

@@ -41,6 +41,7 @@ pub struct ProxyBuilder {
     certificates: String,
     providers: String,
     secrets: String,
+    edge: Option<String>,
 }
 
 /// Begins a proxy with one worker, a memory store, and users alice (staff) and bob.
@@ -55,6 +56,7 @@ pub fn proxy() -> ProxyBuilder {
         certificates: String::new(),
         providers: String::new(),
         secrets: "{ file = \"session.key\" }".to_owned(),
+        edge: None,
     }
 }
 
@@ -155,6 +157,13 @@ impl ProxyBuilder {
         self
     }
 
+    /// A node with public keys alone: the keys of `[session.edge]`.
+    #[must_use]
+    pub fn edge(mut self, keys: &str) -> Self {
+        self.edge = Some(keys.to_owned());
+        self
+    }
+
     /// As an earlier proxy left things.
     #[must_use]
     pub fn after(mut self, folder: Arc<TempDir>, clock: Clock) -> Self {
@@ -201,31 +210,44 @@ impl ProxyBuilder {
     }
 
     fn text(&self) -> String {
-        let keys = |section: &str| {
-            let own = self.extra.iter().filter(|(name, _)| *name == section);
-            own.map(|(_, keys)| keys.as_str())
-                .collect::<Vec<_>>()
-                .join("\n")
+        let kept = match &self.edge {
+            Some(edge) => format!("[session]\nmode = \"edge\"\n[session.edge]\n{edge}"),
+            None => self.kept(),
         };
+        let keys = |section: &str| self.keys(section);
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
              workers = {}\n{}\n[limits]\n{}\n[tls]\ncertificates = [{{ cert = \"site.pem\", key = \"site.key\" }}{}]\n{}\n\
-             [session]\nsecrets = [{}]\n{}\n[store]\n{}\n[identity]\n{}\n\
-             [[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n{}\n{}\n[log]\naudit = \"audit.log\"\n{}\n{}",
+             [identity]\n{}\n{kept}\n[log]\naudit = \"audit.log\"\n{}\n{}",
             self.workers,
             keys("server"),
             keys("limits"),
             self.certificates,
             keys("tls"),
-            self.secrets,
-            keys("session"),
-            self.store,
             keys("identity"),
-            keys("provider"),
-            self.providers,
             keys("log"),
             self.routes,
         )
+    }
+
+    /// What a node with a store has beside all others.
+    fn kept(&self) -> String {
+        format!(
+            "[session]\nsecrets = [{}]\n{}\n[store]\n{}\n\
+             [[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n{}\n{}",
+            self.secrets,
+            self.keys("session"),
+            self.store,
+            self.keys("provider"),
+            self.providers,
+        )
+    }
+
+    fn keys(&self, section: &str) -> String {
+        let own = self.extra.iter().filter(|(name, _)| *name == section);
+        own.map(|(_, keys)| keys.as_str())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
