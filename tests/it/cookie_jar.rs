@@ -294,3 +294,55 @@ async fn a_visitors_jar_is_not_carried_into_a_login() {
     assert_eq!(sent(&mut visitor, &shop, "/").await, "");
     assert_eq!(shop.last().one("doorward-session-data"), "cart=1");
 }
+
+#[cfg(feature = "redis")]
+mod shared {
+    use super::*;
+    use crate::support::RedisProcess;
+
+    #[tokio::test]
+    async fn two_nodes_lose_no_cookie_and_without_the_store_no_answer_goes_on() {
+        let server = RedisProcess::own(&[]).await;
+        let app = app().await;
+        let url = format!("redis://127.0.0.1:{}", server.port);
+        let store = format!("backend = \"redis\"\nurl = \"{url}\"");
+        let node = |store: String| {
+            let node = with_jar(&app).store(store);
+            node.with("session", "cache_ttl = \"1ms\"").start()
+        };
+        let (one, other) = (node(store.clone()), node(store.clone()));
+        let mut alice = alice(&one).await;
+        let mut work = JoinSet::new();
+        for n in 0..40 {
+            let mut tab = [&one, &other][n % 2].browser();
+            tab.jar = alice.jar.clone();
+            work.spawn(async move { set(&mut tab, "/", &[&format!("c{n:02}={n}; Path=/")]).await });
+        }
+        while let Some(answer) = work.join_next().await {
+            assert_eq!(answer.unwrap().set_cookies(), [""; 0]);
+        }
+        let expected: Vec<String> = (0..40).map(|n| format!("c{n:02}={n}")).collect();
+        for node in [&one, &other] {
+            node.clock.advance(Duration::from_secs(1));
+            alice.addr = node.addr;
+            let cookies = sent(&mut alice, &app, "/").await;
+            let mut cookies: Vec<&str> = cookies.split("; ").collect();
+            cookies.sort_unstable();
+            assert_eq!(cookies, expected);
+        }
+
+        // An app is not told in vain that the browser takes its cookies.
+        let calm = with_jar(&app).store(format!("{store}\ntimeout = \"500ms\""));
+        let calm = calm.start();
+        alice.addr = calm.addr;
+        assert_eq!(alice.fetch("/").await.status, 200);
+        let pause: [&[u8]; 4] = [b"CLIENT", b"PAUSE", b"20000", b"WRITE"];
+        server.tell(&pause).await;
+        let fields = [("x-cookie", "late=1; Path=/")];
+        let answer = alice.request(Method::GET, "/", &fields, "").await;
+        assert_eq!(answer.status, 503);
+        assert!(!answer.text().contains("done"));
+        assert_eq!(alice.fetch("/").await.status, 200, "it sets nothing");
+        assert!(!sent(&mut alice, &app, "/").await.contains("late"));
+    }
+}
