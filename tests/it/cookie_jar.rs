@@ -75,19 +75,6 @@ async fn an_app_gets_its_cookies_back_and_the_browser_never_has_them() {
     assert_eq!(sent(&mut alice, &app, "/shop").await, "");
 }
 
-/// A JWT would do for who it is, and knows nothing of a jar.
-#[tokio::test]
-async fn a_session_that_is_also_known_by_a_jwt_has_its_jar() {
-    let app = app().await;
-    let proxy = with_jar(&app).with("session", "mode = \"jwt\"").start();
-    let mut alice = alice(&proxy).await;
-    set(&mut alice, "/", &["JSESSIONID=abc; Path=/"]).await;
-    assert!(alice.jar.contains_key("__Host-sid-jwt"));
-    for _ in 0..2 {
-        assert_eq!(sent(&mut alice, &app, "/").await, "JSESSIONID=abc");
-    }
-}
-
 #[tokio::test]
 async fn what_a_browser_makes_up_does_not_reach_the_app() {
     let app = app().await;

@@ -335,6 +335,7 @@ fn what_an_edge_node_cannot_do_is_said_at_the_start() {
     for (session, rest, route, word) in [
         ("secrets = [{ env = \"X\" }]", "", user, "secret"),
         ("", "[store]\nbackend = \"memory\"", user, "no store"),
+        ("bind = { network = \"end\" }", "", user, "bind"),
         (
             "",
             "[[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"",
@@ -354,6 +355,7 @@ fn what_an_edge_node_cannot_do_is_said_at_the_start() {
             "access = \"user\"\nsession_data = \"shop\"",
             "session_data",
         ),
+        ("", "", "access = \"user\"\ncookie_jar = true", "cookie_jar"),
     ] {
         let errors = config::parse(&file, &text(session, rest, route), Missing::Reported);
         let errors = errors.unwrap_err().to_string();

@@ -33,6 +33,12 @@ pub(super) fn read(section: &Section<'_>, is_edge: bool) -> Option<EdgeSettings>
         own.finish();
         return None;
     }
+    if let Some(bind) = section.value("bind") {
+        bind.wrong("cannot be judged at a node with `mode = \"edge\"`: it does not know where people logged in from")
+            .at_key()
+            .help("remove it; the main node judges it when it renews")
+            .push();
+    }
     let keys = own.required(
         "keys",
         "keys = \"https://login.example.com/.well-known/doorward/session-jwks.json\"",
