@@ -58,7 +58,7 @@ async fn a_person_logs_in_shops_and_logs_out() {
     );
     // What the browser kept of the app's page is not shown again either.
     for _ in 0..3 {
-        browser.client.back().await.unwrap();
+        browser.back().await;
         let text = browser.text("body").await;
         assert!(!text.contains("Demo Visitor"), "{text}");
     }
@@ -82,7 +82,7 @@ async fn the_back_button_leads_to_no_page_of_a_session_that_has_ended() {
     let ended = elsewhere.submit("/.doorward/sessions", &fields).await;
     assert_eq!(ended.status, 303);
 
-    browser.client.back().await.unwrap();
+    browser.back().await;
     browser.until_heading("Log in").await;
     assert!(!browser.text("body").await.contains("Demo Visitor"));
     browser.close().await;

@@ -165,6 +165,26 @@ impl Chromium {
         link.click().await.unwrap();
     }
 
+    /// Goes back in history as the button does, and waits for the page that is shown then. The driver's own command fails
+    /// where a step back leads on to a redirect, or to a page that is loaded anew and takes its time. It needs scripts.
+    pub async fn back(&self) {
+        let run = |script: &'static str| self.client.execute(script, Vec::new());
+        let gone = run("window.isLeft = true; history.back()").await;
+        gone.unwrap();
+        let mut seen = None;
+        for _ in 0..400 {
+            // In between two pages there is nothing to ask.
+            if let Ok(state) = run("return [!window.isLeft, document.readyState]").await {
+                if state == json!([true, "complete"]) {
+                    return;
+                }
+                seen = Some(state);
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("going back leads nowhere: {seen:?}");
+    }
+
     pub async fn fill(&self, css: &str, text: &str) {
         let field = self.client.find(Locator::Css(css)).await.unwrap();
         field.clear().await.unwrap();
