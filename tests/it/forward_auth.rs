@@ -414,6 +414,11 @@ async fn haproxy_asks_and_the_app_gets_what_it_is_told() {
     serve(Kind::Haproxy).await;
 }
 
+#[tokio::test]
+async fn envoy_asks_and_the_app_gets_what_it_is_told() {
+    serve(Kind::Envoy).await;
+}
+
 async fn serve(kind: Kind) {
     let (app, proxy, front) = behind(kind).await;
     let mut browser = front.browser();
@@ -427,9 +432,7 @@ async fn serve(kind: Kind) {
     let fetched = browser.fetch("/wiki").await;
     assert_eq!(fetched.status, 401, "{kind:?}");
     assert_eq!(fetched.json()["error"], "login_required");
-    let grpc = [("content-type", "application/grpc"), ("te", "trailers")];
-    let called = browser.request(Method::POST, "/wiki", &grpc, "").await;
-    assert_eq!(called.status, 401, "{kind:?}");
+    is_refused_a_call(&mut browser, kind).await;
     assert!(app.requests().is_empty(), "{kind:?}: nobody got through");
 
     let path = login.split_once(&browser.authority()).unwrap().1.to_owned();
@@ -495,6 +498,18 @@ async fn serve(kind: Kind) {
     assert_eq!(bob.open("/staff").await.status, 403, "{kind:?}");
     assert_eq!(app.requests().len(), count, "{kind:?}");
     is_safe_from_outside(&app, &front).await;
+}
+
+async fn is_refused_a_call(browser: &mut Browser, kind: Kind) {
+    let grpc = [("content-type", "application/grpc"), ("te", "trailers")];
+    let called = browser.request(Method::POST, "/wiki", &grpc, "").await;
+    if kind == Kind::Envoy {
+        // It answers a gRPC call with the status of gRPC: 16, not authenticated.
+        assert_eq!(called.status, 200);
+        assert_eq!(called.header("grpc-status"), "16");
+    } else {
+        assert_eq!(called.status, 401, "{kind:?}");
+    }
 }
 
 fn forged() -> Vec<(String, String)> {

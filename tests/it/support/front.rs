@@ -1,7 +1,7 @@
-//! Another proxy in front: a real nginx, Caddy or `HAProxy` with the recipe of the README, on free ports of loopback.
+//! Another proxy in front: a real nginx, Caddy, `HAProxy` or Envoy with the recipe of the README, on free ports of loopback.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -21,6 +21,7 @@ pub struct Front {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     Caddy,
+    Envoy,
     Haproxy,
     Nginx,
 }
@@ -53,6 +54,13 @@ impl Front {
                 );
                 let mut command = Command::new("caddy");
                 command.args(["run", "--adapter", "caddyfile", "--config", "Caddyfile"]);
+                command
+            }
+            Kind::Envoy => {
+                write("envoy.yaml", &fit(&recipe("yaml")));
+                let mut command = Command::new(envoy());
+                command.args(["--disable-hot-restart", "--concurrency", "1"]);
+                command.args(["--log-level", "warning", "-c", "envoy.yaml"]);
                 command
             }
             Kind::Haproxy => {
@@ -110,6 +118,12 @@ impl Drop for Front {
     }
 }
 
+/// Where tests/run puts what it fetches: beside what is built.
+fn envoy() -> PathBuf {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    built.join("test-envoy/envoy/_bin/envoy")
+}
+
 /// The block of the README in this language whose first line says what it is for.
 fn recipe(language: &str) -> String {
     let mark = format!("```{language}\n");
@@ -128,7 +142,8 @@ fn fitted(recipe: &str, folder: &Path, (port, proxy, app): (u16, &Proxy, &Upstre
     let file = |name: &str| folder.join(name).display().to_string();
     let doorward = proxy.addr.to_string();
     let site = format!("https://localhost:{port} {{");
-    let replaced: [(&str, &str); 12] = [
+    let at = |port: u16| format!("address: 127.0.0.1, port_value: {port}");
+    let replaced: [(&str, &str); 15] = [
         (
             "https://wiki.example.com:8443",
             &format!("https://localhost:{}", proxy.addr.port()),
@@ -144,6 +159,12 @@ fn fitted(recipe: &str, folder: &Path, (port, proxy, app): (u16, &Proxy, &Upstre
         ("/etc/haproxy/doorward.lua", &file("doorward.lua")),
         ("listen 443 ssl", &format!("listen 127.0.0.1:{port} ssl")),
         ("bind :443", &format!("bind 127.0.0.1:{port}")),
+        ("address: 0.0.0.0, port_value: 443", &at(port)),
+        ("address: 127.0.0.1, port_value: 3000", &at(app.addr.port())),
+        (
+            "address: 127.0.0.1, port_value: 8443",
+            &at(proxy.addr.port()),
+        ),
     ];
     replaced
         .iter()
