@@ -1,5 +1,6 @@
 //! Load from end to end: an app, the real doorward in front of it, and a client that asks both in turns, each a
-//! process of its own on loopback. `cargo bench --bench load [-- --seconds 30 --connections 32]`.
+//! process of its own on loopback. `cargo bench --bench load [-- --seconds 30 --connections 32]`. With `--logins 100`,
+//! what so many logins a second do to those who are logged in.
 //!
 //! All three share the machine's cores, so requests per second say how one lane compares with another in the same run;
 //! the processor time of doorward per request is what carries over to other machines.
@@ -17,11 +18,15 @@ mod client;
 mod lane;
 mod proxy;
 mod report;
+mod storm;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use app::App;
 use lane::{Lane, Result};
 use proxy::Proxy;
+use storm::Storm;
 
 /// Each lane's share of the time comes in this many slices, so that what disturbs the machine disturbs all of them.
 const ROUNDS: u32 = 5;
@@ -31,6 +36,10 @@ const WARM_UP: Duration = Duration::from_millis(300);
 struct Options {
     seconds: f64,
     connections: usize,
+    /// A second; 0 is no storm.
+    logins: u32,
+    /// Both measurements, each for a moment.
+    quick: bool,
 }
 
 impl Options {
@@ -50,10 +59,12 @@ impl Options {
             clippy::cast_sign_loss,
             reason = "somebody typed it"
         )]
-        let connections = value("--connections").map_or(32, |number| number as usize);
+        let whole = |name: &str, default| value(name).map_or(default, |number| number as u32);
         Self {
             seconds: value("--seconds").unwrap_or(if quick { 1.0 } else { 30.0 }),
-            connections: connections.max(1),
+            connections: whole("--connections", 32).max(1) as usize,
+            logins: whole("--logins", if quick { 20 } else { 0 }),
+            quick,
         }
     }
 }
@@ -76,18 +87,38 @@ fn main() {
 
 async fn run(options: &Options) {
     let app = app::start();
-    let proxy = Proxy::start(app.addr).await;
+    let proxy = Arc::new(Proxy::start(app.addr).await);
     let cookie = client::log_in(&proxy).await;
+    if options.logins == 0 || options.quick {
+        compare(options, (&app, &proxy), &cookie).await;
+    }
+    if options.logins > 0 {
+        beside_logins(options, &proxy, &cookie).await;
+    }
+}
+
+async fn beside_logins(options: &Options, proxy: &Arc<Proxy>, cookie: &str) {
+    let slices = storm::ROUNDS * 2;
+    let storm = Storm {
+        logins_per_second: options.logins,
+        slice: Duration::from_secs_f64(options.seconds) / slices,
+    };
+    let askers = client::http1(proxy, cookie, options.connections).await;
+    let findings = storm::measure(storm, proxy, askers).await;
+    print!("{}", report::beside_logins(storm, &findings));
+}
+
+async fn compare(options: &Options, (app, proxy): (&App, &Proxy), cookie: &str) {
     let count = options.connections;
     let mut lanes = vec![
         Lane::new("app alone, HTTP/1.1", client::direct(app.addr, count).await),
         Lane::new(
             "doorward, HTTP/1.1 and TLS",
-            client::http1(&proxy, &cookie, count).await,
+            client::http1(proxy, cookie, count).await,
         ),
         Lane::new(
             "doorward, HTTP/2 and TLS",
-            client::http2(&proxy, &cookie, count).await,
+            client::http2(proxy, cookie, count).await,
         ),
     ];
     let slices = ROUNDS * u32::try_from(lanes.len()).unwrap();
@@ -95,11 +126,11 @@ async fn run(options: &Options) {
     println!("{count} requests at once, {ROUNDS} slices of {slice:.1?} for each lane");
     let mut results: Vec<Result> = lanes.iter().map(|lane| Result::new(lane.name)).collect();
     for lane in &mut lanes {
-        lane.run(WARM_UP.min(slice), &proxy, None).await;
+        lane.run(WARM_UP.min(slice), proxy, None).await;
     }
     for _ in 0..ROUNDS {
         for (lane, result) in lanes.iter_mut().zip(&mut results) {
-            lane.run(slice, &proxy, Some(result)).await;
+            lane.run(slice, proxy, Some(result)).await;
         }
     }
     print!("{}", report::table(&results));
