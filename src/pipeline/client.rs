@@ -159,6 +159,7 @@ impl From<OidcError> for Bad {
         match error {
             OidcError::Unavailable(cause) => Self::Unchecked(cause),
             OidcError::Unbelievable(flaw) => Self::Refused(flaw.to_string()),
+            OidcError::NotAdmitted(_) => Self::Refused(error.to_string()),
             OidcError::Refused(cause) => Self::Refused(cause),
         }
     }

@@ -214,6 +214,13 @@ fn stranded_text(stranded: &Stranded) -> Text {
             "The service that checks who you are ended the login.",
             "Try again. If that does not help, ask whoever runs this site.",
         ),
+        Cause::NotAdmitted(_) => (
+            StatusCode::FORBIDDEN,
+            "account_not_admitted",
+            "This account cannot log in here",
+            "It is not one of those that are let in.",
+            "Log in with another account, or ask whoever runs this site.",
+        ),
         Cause::Unbelievable(_) => (
             StatusCode::BAD_GATEWAY,
             "login_answer_invalid",

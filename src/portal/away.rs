@@ -53,6 +53,9 @@ pub enum Cause {
     Full { max: usize },
     #[error("{0}")]
     Malformed(&'static str),
+    /// The provider knows the user, who is none of those that are let in.
+    #[error("{0}")]
+    NotAdmitted(String),
     #[error("all sessions of the user were ended since it began")]
     Overtaken,
     /// By the provider.
@@ -74,6 +77,7 @@ impl Cause {
             Self::Foreign => "foreign",
             Self::Full { .. } => "too_many_sessions",
             Self::Malformed(_) => "malformed",
+            Self::NotAdmitted(_) => "not_admitted",
             Self::Overtaken => "sessions_ended",
             Self::Refused(_) => "refused",
             Self::Unavailable(_) => "provider_unavailable",
@@ -94,6 +98,7 @@ impl From<OidcError> for Cause {
     fn from(error: OidcError) -> Self {
         let text = error.to_string();
         match error {
+            OidcError::NotAdmitted(_) => Self::NotAdmitted(text),
             OidcError::Refused(_) => Self::Refused(text),
             OidcError::Unavailable(_) => Self::Unavailable(text),
             OidcError::Unbelievable(_) => Self::Unbelievable(text),

@@ -34,7 +34,7 @@ impl Portal {
                     let is_over = match &error {
                         OidcError::Refused(word) => word == OVER,
                         OidcError::Unbelievable(flaw) => *flaw == Flaw::Subject,
-                        OidcError::Unavailable(_) => false,
+                        OidcError::NotAdmitted(_) | OidcError::Unavailable(_) => false,
                     };
                     if is_over { Refreshed::Over } else { Refreshed::Later }
                 }

@@ -25,6 +25,11 @@ struct Bench {
 impl Bench {
     /// The program with local users, the provider, and one that is down.
     async fn start(with_key: bool) -> Self {
+        Self::at_path("", (with_key, CLAIMS)).await
+    }
+
+    /// With the provider at a path, and keys of the configuration that say what it is like.
+    async fn at_path(path: &str, (with_key, keys): (bool, &str)) -> Self {
         let app = upstream(|request| {
             let user = request.one("remote-user");
             let (name, groups) = (request.one("remote-name"), request.one("remote-groups"));
@@ -34,7 +39,7 @@ impl Bench {
             Reply::with(200, "content-type: text/html\r\n", page)
         })
         .await;
-        let mut provider = Certified::start();
+        let mut provider = Certified::start(path);
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let shown = if with_key {
             "client_auth = \"private_key_jwt\"\nclient_key = \"oidc.key\"\nclient_key_id = \"one\""
@@ -44,12 +49,16 @@ impl Bench {
         let section = |id: &str, name: &str, issuer: &str| {
             format!(
                 "[[provider]]\nid = \"{id}\"\nname = \"{name}\"\ntype = \"oidc\"\nissuer = \"{issuer}\"\n\
-                 client_id = \"doorward\"\n{shown}\n{CLAIMS}\n"
+                 client_id = \"doorward\"\n{shown}\n{keys}\n"
             )
         };
         let folder = proxy()
             .provider(&section("corp", "Company account", &provider.issuer))
-            .provider(&section("down", "Partner account", "http://127.0.0.1:9"))
+            .provider(&section(
+                "down",
+                "Partner account",
+                &format!("http://127.0.0.1:9{path}"),
+            ))
             .app(&app.url())
             .prepare();
         let key = folder.path().join("oidc.key");
@@ -173,5 +182,21 @@ async fn a_person_whose_login_does_not_work_is_told_and_can_try_another_way() {
     browser.click("button[type=submit]").await;
     browser.until_heading("Hello, jane").await;
     assert_eq!(browser.url().await, bench.at("/wiki"));
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn of_a_provider_with_a_preset_little_more_than_its_address_is_said() {
+    let keys = "preset = \"keycloak\"\nclaims = { user = \"preferred_username\" }";
+    let bench = Bench::at_path("/realms/corp", (false, keys)).await;
+    let browser = bench.browser().await;
+    browser.open(&bench.at("/wiki")).await;
+    browser.until_heading("Log in").await;
+    browser.follow("Company account").await;
+    show_who_it_is(&browser).await;
+    browser.until_heading("Authorize").await;
+    browser.click("button[type=submit]").await;
+    browser.until_heading("Hello, jane").await;
+    assert_eq!(browser.text("p").await, "Jane %C3%9Cnder wiki");
     browser.close().await;
 }

@@ -1061,6 +1061,181 @@ fn a_provider_that_cannot_be_right_is_refused_with_the_reason() {
     );
 }
 
+type Keys = &'static [(&'static str, &'static str)];
+
+/// Keys of a provider with a preset that cannot work there, and what is said about them.
+const IMPOSSIBLE_THERE: &[(&str, Keys, &str)] = &[
+    ("gogle", &[], "did you mean \"google\"?"),
+    (
+        "google",
+        &[("issuer", "\"https://accounts.google.com/\"")],
+        "is not Google's issuer",
+    ),
+    (
+        "google",
+        &[("issuer", ""), ("refresh", "true")],
+        "provider.refresh: Google gives refresh tokens",
+    ),
+    (
+        "google",
+        &[("issuer", ""), ("logout", "\"provider\"")],
+        "provider.logout: Google has no address",
+    ),
+    (
+        "google",
+        &[("issuer", ""), ("hosted_domain", "\"Example.com\"")],
+        "is not a domain",
+    ),
+    (
+        "google",
+        &[("issuer", ""), ("hosted_domain", "\"a@example.com\"")],
+        "is not a domain",
+    ),
+    (
+        "google",
+        &[("issuer", ""), ("hosted_domain", "[]")],
+        "names no domain, so nobody could log in",
+    ),
+    (
+        "google",
+        &[("issuer", ""), ("hosted_domain", "7")],
+        "expected text in quotes",
+    ),
+    (
+        "okta",
+        &[("hosted_domain", "\"example.com\"")],
+        "write `preset = \"google\"`",
+    ),
+    (
+        "entra",
+        &[("issuer", "")],
+        "72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0",
+    ),
+    ("entra", &[], "does not name a tenant by its ID"),
+    (
+        "entra",
+        &[(
+            "issuer",
+            "\"https://login.microsoftonline.com/common/v2.0\"",
+        )],
+        "is no tenant: every organization's users would log in",
+    ),
+    (
+        "entra",
+        &[(
+            "issuer",
+            "\"https://login.microsoftonline.com/organizations/v2.0\"",
+        )],
+        "is no tenant",
+    ),
+    (
+        "entra",
+        &[(
+            "issuer",
+            "\"https://login.microsoftonline.com/consumers/v2.0\"",
+        )],
+        "is no tenant",
+    ),
+    (
+        "entra",
+        &[(
+            "issuer",
+            "\"https://login.microsoftonline.com/example.com/v2.0\"",
+        )],
+        "does not name a tenant by its ID",
+    ),
+    (
+        "entra",
+        &[(
+            "issuer",
+            "\"https://sts.windows.net/72f988bf-86f1-41af-91ab-2d7cd011db47/\"",
+        )],
+        "does not name a tenant by its ID, and version 2.0",
+    ),
+    ("keycloak", &[], "names no realm"),
+    (
+        "keycloak",
+        &[("issuer", "\"https://login.example.com/realms/\"")],
+        "names no realm",
+    ),
+    (
+        "okta",
+        &[("issuer", "\"https://example-admin.okta.com\"")],
+        "is where Okta is administered",
+    ),
+    ("auth0", &[], "in a `/` after the host"),
+    (
+        "auth0",
+        &[("issuer", "\"https://example.eu.auth0.com/oauth2/\"")],
+        "in a `/` after the host",
+    ),
+    (
+        "gitlab",
+        &[("issuer", "\"https://gitlab.example.com/\"")],
+        "without a `/`",
+    ),
+];
+
+#[test]
+fn what_cannot_work_at_a_provider_that_is_known_is_refused_with_the_reason() {
+    let place = Place::new();
+    for (preset, keys, told) in IMPOSSIBLE_THERE {
+        let preset = format!("\"{preset}\"");
+        let keys: Vec<_> = [("preset", preset.as_str())]
+            .into_iter()
+            .chain(keys.iter().copied())
+            .collect();
+        let complaints = place.complaints(&oidc_with(&keys));
+        assert!(complaints.contains(told), "{told}: {complaints}");
+        assert!(complaints.contains("doorward.toml:"), "{complaints}");
+    }
+    let local = MINIMAL.replace("type = \"local\"", "type = \"local\"\npreset = \"google\"");
+    assert!(
+        place
+            .complaints(&local)
+            .contains("provider.preset: unknown key")
+    );
+}
+
+#[test]
+fn a_provider_that_is_known_needs_little_more_than_its_name() {
+    let place = Place::new();
+    for (preset, issuer, name) in [
+        ("google", "", "Google"),
+        ("gitlab", "", "GitLab"),
+        ("gitlab", "https://gitlab.example.com", "GitLab"),
+        (
+            "entra",
+            "https://login.microsoftonline.us/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0",
+            "Microsoft",
+        ),
+        (
+            "keycloak",
+            "https://sso.example.com/auth/realms/corp",
+            "sso.example.com",
+        ),
+        ("okta", "https://example.okta.com", "example.okta.com"),
+        (
+            "auth0",
+            "https://example.eu.auth0.com/",
+            "example.eu.auth0.com",
+        ),
+    ] {
+        let (preset, quoted) = (format!("\"{preset}\""), format!("\"{issuer}\""));
+        let given = if issuer.is_empty() { "" } else { &quoted };
+        let text = oidc_with(&[("preset", &preset), ("issuer", given)]);
+        let settings = place.load(&text).unwrap();
+        let provider = &settings.providers[1];
+        assert_eq!(provider.name, name);
+        let Kind::Oidc(oidc) = &provider.kind else {
+            panic!("{provider:?}")
+        };
+        assert_eq!(oidc.mapping.user, ClaimPath::parse("sub"), "{preset}");
+        assert!(oidc.mapping.verified_email, "{preset}");
+        assert!(issuer.is_empty() || oidc.issuer == issuer);
+    }
+}
+
 #[test]
 fn a_route_names_a_provider_that_is_there() {
     let route = |rest: &str| {

@@ -161,7 +161,7 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 23] = [
+    const NOT_DEFAULTS: [&str; 24] = [
         "provider.client_key",
         "provider.client_key_id",
         "provider.ca_file",
@@ -170,6 +170,7 @@ fn defaults_of_the_file() -> Vec<(String, String)> {
         "provider.issuer",
         "provider.max_auth_age",
         "provider.name",
+        "provider.preset",
         "provider.type",
         "provider.users",
         "server.admin_listen",

@@ -43,6 +43,7 @@ mod limits;
 mod model;
 mod oidc;
 mod oidc_logout;
+mod oidc_presets;
 mod oidc_refresh;
 mod outage;
 mod paths;

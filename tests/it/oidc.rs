@@ -31,8 +31,17 @@ impl Bench {
 
     /// With more keys of the provider, and a proxy that is changed before it starts.
     pub async fn with(keys: &str, change: impl FnOnce(ProxyBuilder) -> ProxyBuilder) -> Self {
-        let clock = Clock::fixed(START);
-        let provider = Provider::start(&clock).await;
+        let provider = Provider::start(&Clock::fixed(START)).await;
+        Self::of(provider, keys, change).await
+    }
+
+    /// With a provider that was made for it.
+    pub async fn of(
+        provider: Provider,
+        keys: &str,
+        change: impl FnOnce(ProxyBuilder) -> ProxyBuilder,
+    ) -> Self {
+        let clock = provider.script().clock.clone();
         let app = upstream(|_| Reply::ok("hello")).await;
         let proxy = proxy()
             .clock(&clock)
@@ -49,7 +58,7 @@ impl Bench {
     }
 
     /// Waits until the proxy has found the provider.
-    async fn found(&self, id: &str) {
+    pub async fn found(&self, id: &str) {
         let place = format!("/.doorward/login?provider={id}");
         eventually("a provider that is found", async || {
             self.proxy.browser().open(&place).await.status == 303
@@ -73,7 +82,7 @@ impl Bench {
     }
 
     /// Waits until the audit log tells of a login that failed for this cause.
-    async fn stranded(&self, cause: &str) {
+    pub async fn stranded(&self, cause: &str) {
         eventually("an audit event", async || {
             self.proxy.audit().iter().any(|event| {
                 event["event"] == "login_stranded"
@@ -85,7 +94,7 @@ impl Bench {
     }
 
     /// There is no session, and no app has heard of anybody.
-    async fn nobody_got_in(&self, browser: &mut Browser, why: &str) {
+    pub async fn nobody_got_in(&self, browser: &mut Browser, why: &str) {
         assert_eq!(browser.token(), "", "{why}");
         assert_eq!(browser.fetch("/").await.status, 401, "{why}");
         assert!(self.app.requests().is_empty(), "{why}");

@@ -25,7 +25,7 @@ pub(super) fn read(
         .and_then(|value| value.text());
     let keys = section.value("jwks").map(|value| keys(&value));
     let algorithms = algorithms(&section);
-    let mapping = mapping(&section);
+    let mapping = mapping(&section, None);
     let skew = max_clock_skew(&section);
     let timeout = timeout(&section);
     let authorities = section.value("ca_file");

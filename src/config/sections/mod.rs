@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod provider;
 mod provider_oidc;
+mod provider_preset;
 mod route;
 mod route_access;
 mod route_cors;

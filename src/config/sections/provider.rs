@@ -70,13 +70,16 @@ fn provider(section: Section<'_>, others: &mut Providers) -> Option<Provider> {
         Some(value) => kind(&value),
         None => Some(Type::Local),
     };
-    let name = section.value("name").and_then(|value| label(&value));
+    let mut name = section.value("name").and_then(|value| label(&value));
     let kind = match kind {
         Some(Type::Local) => {
             refuse_second(&section, others);
             local(&section).map(Kind::Local)
         }
-        Some(Type::Oidc) => provider_oidc::read(&section).map(Box::new).map(Kind::Oidc),
+        Some(Type::Oidc) => {
+            name = name.or_else(|| provider_oidc::label(&section).map(str::to_owned));
+            provider_oidc::read(&section).map(Box::new).map(Kind::Oidc)
+        }
         // Nothing is known of its keys.
         None => return None,
     };

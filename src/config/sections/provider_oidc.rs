@@ -5,6 +5,7 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use url::Url;
 
+use super::provider_preset::{PRESETS, Preset, hosted_domains};
 use super::session_key::secret_from_file;
 use super::store_authorities;
 use super::store_password::{self, Words};
@@ -29,14 +30,12 @@ enum By {
 
 /// `None` where a part is missing that nothing can stand in for; that has been reported then.
 pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
-    let issuer = section
-        .required("issuer", "issuer = \"https://login.example.com\"")
-        .and_then(|value| issuer(&value));
+    let preset = section.choice("preset", &PRESETS);
+    let issuer = own_issuer(section, preset);
     let client_id = section
         .required("client_id", "client_id = \"doorward\"")
         .and_then(|value| value.text());
     let authentication = authentication(section);
-    let scopes = scopes(section);
     let algorithms = algorithms(section);
     let authorities = section.value("ca_file");
     let authorities = authorities.as_ref().and_then(store_authorities::read);
@@ -45,11 +44,20 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
     });
     let max_clock_skew = max_clock_skew(section);
     let timeout = timeout(section);
-    let mapping = mapping(section);
-    let user_info = section.boolean("user_info", false);
+    let mapping = mapping(section, preset.and_then(Preset::groups));
+    let user_info = section.boolean("user_info", preset.is_some_and(Preset::asks_for_user_info));
     let acr_values = words(section, "acr_values", "acr value");
     let refreshes = section.boolean("refresh", false);
     let logout = section.choice("logout", &[("here", false), ("provider", true)]);
+    let hosted_domains = hosted_domains(section, preset);
+    let usual = match (preset, issuer) {
+        (Some(preset), Some(issuer)) => preset.scopes(issuer, refreshes),
+        _ => vec!["profile".to_owned(), "email".to_owned()],
+    };
+    let scopes = scopes(section, usual);
+    if let Some(preset) = preset {
+        preset.check_rest(section);
+    }
     Some(OidcSettings {
         issuer: issuer?.to_owned(),
         client_id: client_id?.to_owned(),
@@ -57,6 +65,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
         scopes,
         algorithms,
         mapping,
+        hosted_domains,
         user_info,
         max_auth_age,
         acr_values,
@@ -66,6 +75,28 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
         timeout,
         authorities,
     })
+}
+
+/// What a preset's people choose it by.
+pub(super) fn label(section: &Section<'_>) -> Option<&'static str> {
+    let text = section.value("preset");
+    let text = text.as_ref().and_then(Value::as_text);
+    let (_, preset) = PRESETS.iter().find(|(name, _)| Some(*name) == text)?;
+    preset.label()
+}
+
+fn own_issuer<'a>(section: &Section<'a>, preset: Option<Preset>) -> Option<&'a str> {
+    let known = preset.and_then(Preset::issuer);
+    if known.is_some() && section.value("issuer").is_none() {
+        return known;
+    }
+    let example = preset.map_or("issuer = \"https://login.example.com\"", Preset::example);
+    let value = section.required("issuer", example)?;
+    let issuer = issuer(&value)?;
+    if let Some(preset) = preset {
+        preset.check_issuer(&value, issuer);
+    }
+    Some(issuer)
 }
 
 /// By which tokens may be signed.
@@ -190,11 +221,11 @@ fn client_key(section: &Section<'_>, by: By) -> Option<ClientKey> {
     key
 }
 
-fn scopes(section: &Section<'_>) -> Vec<String> {
+fn scopes(section: &Section<'_>, usual: Vec<String>) -> Vec<String> {
     let given = words(section, "scopes", "scope");
     let more: Vec<String> = match section.value("scopes") {
         Some(_) => given.into_iter().filter(|text| text != "openid").collect(),
-        None => vec!["profile".to_owned(), "email".to_owned()],
+        None => usual,
     };
     // Without it there is no ID token.
     let all = std::iter::once("openid".to_owned()).chain(more);
@@ -215,7 +246,8 @@ fn words(section: &Section<'_>, key: &'static str, noun: &str) -> Vec<String> {
     given.into_iter().map(|(text, _)| text.to_owned()).collect()
 }
 
-pub(super) fn mapping(section: &Section<'_>) -> Mapping {
+/// `groups` is the claim that holds them where the file does not name one.
+pub(super) fn mapping(section: &Section<'_>, groups: Option<&str>) -> Mapping {
     let claims = section.section("claims");
     let path = |name: &'static str| {
         let text = claims.value(name).and_then(|value| claim(&value));
@@ -225,7 +257,7 @@ pub(super) fn mapping(section: &Section<'_>) -> Mapping {
         user: path("user").unwrap_or_else(|| ClaimPath::parse("sub")),
         name: path("name").unwrap_or_else(|| ClaimPath::parse("name")),
         email: path("email").unwrap_or_else(|| ClaimPath::parse("email")),
-        groups: path("groups"),
+        groups: path("groups").or_else(|| groups.map(ClaimPath::parse)),
         verified_email: claims.boolean("verified_email", true),
     };
     claims.finish();

@@ -1,4 +1,4 @@
-//! Why a login at a provider did not work: what a person is told depends on which of the three it is, and the log tells
+//! Why a login at a provider did not work: what a person is told depends on which of these it is, and the log tells
 //! the rest. None holds a token, a code or what a claim said.
 
 use crate::outbound::OutboundError;
@@ -8,6 +8,9 @@ pub enum OidcError {
     /// It was not found yet, does not answer, or answers that it is in trouble.
     #[error("the provider cannot be asked: {0}")]
     Unavailable(String),
+    /// It knows the user, who is none of those that are let in.
+    #[error("the user is not let in: {0}")]
+    NotAdmitted(&'static str),
     /// It answered that there is to be no login.
     #[error("the provider refused the login: {0}")]
     Refused(String),

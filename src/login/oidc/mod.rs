@@ -67,6 +67,8 @@ pub struct OidcSettings {
     /// By which ID tokens may be signed.
     pub algorithms: Vec<Algorithm>,
     pub mapping: Mapping,
+    /// Of one of these organizations (Google's `hd`) a user has to be; empty: of any, or of none.
+    pub hosted_domains: Vec<String>,
     /// Ask the user-info endpoint for claims that the ID token does not hold.
     pub user_info: bool,
     /// One of these the login there has to have been (`acr`); empty: any.
@@ -207,6 +209,11 @@ impl Oidc {
         } else if let Some(age) = self.settings.max_auth_age {
             query.append_pair("max_age", &age.as_secs().to_string());
         }
+        match self.settings.hosted_domains.as_slice() {
+            [] => {}
+            [domain] => drop(query.append_pair("hd", domain)),
+            _ => drop(query.append_pair("hd", "*")),
+        }
         drop(query);
         Ok(place)
     }
@@ -259,6 +266,7 @@ impl Oidc {
         };
         let proved = token.ends(&awaited, &terms)?;
         token.came_with(&tokens.access_token)?;
+        self.admit(&token)?;
         let mut told = vec![&token.claims];
         let asked;
         if self.settings.user_info {
@@ -330,6 +338,17 @@ impl Oidc {
             .append_pair("post_logout_redirect_uri", back);
         drop(query);
         Some(place)
+    }
+
+    /// What was asked for with the browser's help is only a hint: the token tells.
+    fn admit(&self, token: &Token) -> Result<(), OidcError> {
+        let domains = &self.settings.hosted_domains;
+        let domain = token.claims.optional("hd", token::Claims::text)?;
+        let is_among = domain.is_some_and(|domain| domains.iter().any(|one| one == domain));
+        if domains.is_empty() || is_among {
+            return Ok(());
+        }
+        Err(OidcError::NotAdmitted("the user is of none of the domains"))
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, OidcError> {

@@ -1,31 +1,32 @@
 // A certified OpenID Connect provider for the tests, on a free port of loopback. It says where it is, then reads its one
-// client from standard input; until then there is no provider. It ends with its input.
+// client from standard input; until then there is no provider. It ends with its input. Its second argument is the path
+// that it is at.
 
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 
-const modules = process.argv[2];
+const [, , modules, base = ''] = process.argv;
 const { Provider } = await import(pathToFileURL(`${modules}/oidc-provider/lib/index.js`).href);
 
 let answer = (_, response) => response.writeHead(503).end();
 const server = createServer((request, response) => answer(request, response));
 server.listen(0, '127.0.0.1', () => {
-  console.log(`http://127.0.0.1:${server.address().port}`);
+  console.log(`http://127.0.0.1:${server.address().port}${base}`);
 });
 
 const people = {
-  jane: { name: 'Jane Ünder', preferred_username: 'jane', email: 'jane@example.org', email_verified: true, groups: ['staff'] },
+  jane: { name: 'Jane Ünder', preferred_username: 'jane', email: 'jane@example.org', email_verified: true, groups: ['staff'], realm_access: { roles: ['wiki'] } },
 };
 
 const lines = createInterface({ input: process.stdin });
 lines.on('close', () => process.exit(0));
 lines.on('line', (line) => {
-  const provider = new Provider(`http://127.0.0.1:${server.address().port}`, {
+  const provider = new Provider(`http://127.0.0.1:${server.address().port}${base}`, {
     clients: [JSON.parse(line)],
     claims: {
       openid: ['sub'],
-      profile: ['name', 'preferred_username', 'groups'],
+      profile: ['name', 'preferred_username', 'groups', 'realm_access'],
       email: ['email', 'email_verified'],
     },
     conformIdTokenClaims: false,
@@ -35,5 +36,10 @@ lines.on('line', (line) => {
     pkce: { required: () => true },
     ttl: { AccessToken: 300, AuthorizationCode: 60, Grant: 3600, IdToken: 300, Interaction: 600, Session: 3600 },
   });
-  answer = provider.callback();
+  const callback = provider.callback();
+  answer = (request, response) => {
+    request.originalUrl = request.url;
+    request.url = request.url.slice(base.length) || '/';
+    callback(request, response);
+  };
 });

@@ -16,8 +16,8 @@ pub struct Certified {
 }
 
 impl Certified {
-    /// It knows no client yet, and answers nothing but that it is not there.
-    pub fn start() -> Self {
+    /// It knows no client yet, and answers nothing but that it is not there. It is at a path, `/realms/corp`, or `""`.
+    pub fn start(path: &str) -> Self {
         let modules = modules();
         let missing = "the provider is not there; tests/run fetches it";
         assert!(modules.join("oidc-provider").exists(), "{missing}");
@@ -25,6 +25,7 @@ impl Certified {
         let mut process = Command::new("node")
             .arg(script)
             .arg(modules)
+            .arg(path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -204,7 +204,11 @@ pub fn come_back(place: &str, pairs: &[(&str, &str)]) -> String {
 
 impl Script {
     fn answer(&mut self, request: &Recorded) -> Reply {
-        let path = request.line().split(' ').nth(1).unwrap();
+        let whole = request.line().split(' ').nth(1).unwrap();
+        // As if it were at its issuer's path alone.
+        let base = Url::parse(&self.issuer).unwrap();
+        let base = base.path().trim_end_matches('/');
+        let path = whole.strip_prefix(base).unwrap_or(whole);
         if let Some(answer) = self.answers.get(path) {
             return answer();
         }
@@ -220,7 +224,8 @@ impl Script {
     }
 
     fn document(&self) -> Value {
-        let at = |path: &str| format!("{}{path}", self.issuer);
+        let base = self.issuer.trim_end_matches('/');
+        let at = |path: &str| format!("{base}{path}");
         let document = json!({
             "issuer": self.issuer,
             "authorization_endpoint": at("/auth?tenant=1"),
