@@ -17,7 +17,7 @@ use crate::portal::Edge;
 use crate::secret::Keyring;
 use crate::session::{CookieName, Sessions, TicketKeys, Tickets};
 
-/// How often the keys are looked at, and how often while there are none.
+/// How often the keys are looked at; and at most, while there are none or a ticket names one that is not known.
 const KEYS_EVERY: Duration = Duration::from_mins(1);
 const KEYS_SOON: Duration = Duration::from_secs(2);
 const LARGEST_KEYS: usize = 64 * 1024;
@@ -110,7 +110,11 @@ pub(super) async fn follow_ticket_keys(sessions: Arc<Sessions>, source: TicketKe
                 "the keys of tickets cannot be read; those that are known stay"
             );
         }
-        let is_new = known.is_empty();
-        tokio::time::sleep(if is_new { KEYS_SOON } else { KEYS_EVERY }).await;
+        // Whoever shows tickets of made-up keys does not have it asked more often than this.
+        tokio::time::sleep(KEYS_SOON).await;
+        if !known.is_empty() {
+            let wanted = sessions.ticket_keys_wanted();
+            let _looked_at_anyway = tokio::time::timeout(KEYS_EVERY, wanted).await;
+        }
     }
 }

@@ -68,6 +68,7 @@ impl Visit {
         if let Some(edge) = &shared.portal.edge {
             notes.rounds = edge.rounds(&before);
         }
+        notes.clear_ticket = self.has_several_tickets(&before, address);
         match Box::pin(self.recognise(&before, terms, address)).await {
             Ok(Some((session, Standing::Suspect))) if terms.takes_suspects => {
                 notes.anew = true;
@@ -163,6 +164,23 @@ impl Visit {
         Ok(Some((session, standing)))
     }
 
+    /// Of cookies that no other host can set, two are somebody's game: none counts (R2), and the audit log says so.
+    fn has_several_tickets(&self, headers: &HeaderMap, address: IpAddr) -> bool {
+        let shared = &*self.pipeline.shared;
+        let Some(cookie) = shared.sessions.ticket_cookie() else {
+            return false;
+        };
+        let is_so = match cookie.find(headers) {
+            Found::None | Found::One(_) => false,
+            Found::Several(candidates) => candidates.iter().next().is_none(),
+        };
+        if is_so {
+            let event = AuditEvent::CookieTossing { address };
+            shared.audit.record(&event);
+        }
+        is_so
+    }
+
     /// Of who has no good ticket nothing is known here, whatever else they show.
     fn unknown_at_edge(&self) -> Result<Option<(LiveSession, Standing)>, AuthError> {
         if self.pipeline.shared.sessions.lacks_ticket_keys() {
@@ -222,7 +240,7 @@ impl Visit {
         let ticket = match session {
             Some(_) if is_shared => None,
             Some(session) => sessions.ticket(session),
-            None if notes.clear_cookie => sessions.forget_ticket(),
+            None if notes.clear_cookie || notes.clear_ticket => sessions.forget_ticket(),
             None => None,
         };
         if let Some(ticket) = ticket {

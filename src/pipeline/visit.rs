@@ -58,6 +58,8 @@ pub(super) struct Notes {
     pub(super) anew: bool,
     /// The browser holds a session cookie that is good for nothing.
     pub(super) clear_cookie: bool,
+    /// It holds several signed cookies, none of which counts.
+    pub(super) clear_ticket: bool,
     /// The cookie of a visitor's session that has just begun.
     pub(super) begun: Option<HeaderValue>,
     /// How often the browser was sent away from here before, where another node has the login.

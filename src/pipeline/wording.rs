@@ -195,6 +195,15 @@ fn portal_text(error: &PortalError) -> Text {
             message: "What you asked for could not be saved.",
             hint: Some("Try again in a few seconds."),
         },
+        PortalError::TooLargeForTicket => Text {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            code: "login_too_large",
+            title: "Your login does not get there",
+            message: "You are logged in, but what the other host is to know of you is more than a cookie holds.",
+            hint: Some(
+                "Tell whoever runs this site: groups are what is long, and `claims` in `[session.jwt]` says what is told.",
+            ),
+        },
     }
 }
 

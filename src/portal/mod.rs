@@ -136,6 +136,8 @@ pub enum PortalError {
     Store(String),
     #[error(transparent)]
     Stranded(Box<Stranded>),
+    #[error("what is to be told of the session does not fit into a cookie")]
+    TooLargeForTicket,
 }
 
 impl Portal {

@@ -111,7 +111,8 @@ impl Portal {
             activity: true,
         };
         self.sessions.note(session, used);
-        let ticket = self.sessions.ticket(session).ok_or(PortalError::NotFound)?;
+        let ticket = self.sessions.ticket(session);
+        let ticket = ticket.ok_or(PortalError::TooLargeForTicket)?;
         let mut page = redirect(return_to.as_str());
         page.headers_mut().append(SET_COOKIE, ticket);
         Ok(page)

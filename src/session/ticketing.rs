@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use moka::future::Cache as Moka;
+use tokio::sync::Notify;
 
 use super::cache::weigh;
 use super::lifecycle::Verdict;
@@ -29,6 +30,8 @@ const SHARE: u64 = 4;
 pub(super) struct Desk {
     pub(super) tickets: Tickets,
     known: Moka<TokenHash, Known>,
+    /// A ticket came whose key is not known.
+    wanted: Notify,
 }
 
 /// A ticket that was verified once. While it is good it is not verified again.
@@ -46,7 +49,11 @@ impl Desk {
             .weigher(|_, known: &Known| weigh(&known.entry))
             .time_to_live(TicketSettings::LONGEST)
             .build();
-        Self { tickets, known }
+        Self {
+            tickets,
+            known,
+            wanted: Notify::new(),
+        }
     }
 }
 
@@ -66,6 +73,15 @@ impl Sessions {
         if let Some(desk) = self.desk.as_ref().filter(|desk| desk.tickets.is_at_edge()) {
             desk.tickets.trust(keys);
             desk.known.invalidate_all();
+        }
+    }
+
+    /// Waits until a ticket comes whose key is not known, at a node that makes none: the node that makes them may have a
+    /// new one.
+    pub async fn ticket_keys_wanted(&self) {
+        match &self.desk {
+            Some(desk) => desk.wanted.notified().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -205,7 +221,12 @@ impl Sessions {
     }
 
     async fn open_ticket(&self, desk: &Desk, text: &[u8], hash: TokenHash) -> Option<Known> {
-        let claims = desk.tickets.verify(text, self.clock.now())?;
+        let Some(claims) = desk.tickets.verify(text, self.clock.now()) else {
+            if desk.tickets.is_at_edge() && desk.tickets.lacks_key_of(text) {
+                desk.wanted.notify_one();
+            }
+            return None;
+        };
         let sworn = if desk.tickets.is_at_edge() {
             claims.told()?
         } else {

@@ -1,6 +1,7 @@
 //! A node with `mode = "edge"`: it holds public keys and nothing else, and the node with the store renews. Browsers know the
 //! one as `app.example.test`, the other as `localhost`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use http::Request;
 use http_body_util::Full;
 use parking_lot::Mutex;
 
-use crate::support::{Answer, Browser, Proxy, Reply, Upstream, eventually, proxy, upstream};
+use crate::support::{
+    Answer, Browser, Proxy, Reply, Upstream, add_user, certificate, eventually, proxy, upstream,
+};
 
 const NAME: &str = "__Host-sid-jwt";
 const LIFETIME: Duration = Duration::from_mins(2);
@@ -24,6 +27,11 @@ const RENEW: &str = "https://localhost/.doorward/renew";
 /// The node with the store, an edge node with its keys, and the app behind both.
 async fn pair(readable: &str) -> (Proxy, Proxy, Upstream) {
     let app = upstream(|_| Reply::ok("hello")).await;
+    let (main, edge) = pair_of(&app, readable).await;
+    (main, edge, app)
+}
+
+async fn pair_of(app: &Upstream, readable: &str) -> (Proxy, Proxy) {
     let keys = format!(
         "mode = \"jwt\"\n[session.jwt]\nedges = [\"app.example.test\"]\nclaims = [{readable}]"
     );
@@ -31,11 +39,11 @@ async fn pair(readable: &str) -> (Proxy, Proxy, Upstream) {
     let mut anybody = main.browser();
     let published = anybody.fetch("/.well-known/doorward/session-jwks.json");
     let published = published.await.text();
-    let builder = at_edge(&app, "keys.json");
+    let builder = at_edge(app, "keys.json");
     let folder = builder.prepare();
     std::fs::write(folder.path().join("keys.json"), published).unwrap();
     let edge = builder.within(folder).clock(&main.clock).start();
-    (main, edge, app)
+    (main, edge)
 }
 
 fn at_edge(app: &Upstream, keys: &str) -> crate::support::ProxyBuilder {
@@ -317,6 +325,172 @@ async fn until_keys_are_known_nobody_gets_in_and_from_then_on_they_do() {
         open(&edge, "/", &ticket(&alice)).await.status == 200
     })
     .await;
+}
+
+#[tokio::test]
+async fn keys_are_fetched_from_the_main_node_with_the_authority_that_is_given() {
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let session = "mode = \"jwt\"\n[session.jwt]\nclaims = [\"user\"]";
+    let main = proxy().app(&app.url()).with("session", session).start();
+    let port = main.addr.port();
+    let keys = format!("https://localhost:{port}/.well-known/doorward/session-jwks.json");
+    let trusting = |authority: &str| {
+        let edge = format!("keys = \"{keys}\"\nca_file = \"main.pem\"\nrenew = \"{RENEW}\"");
+        let builder = proxy()
+            .edge(&edge)
+            .route_at(HOST, "/", &app.url(), "access = \"user\"");
+        let folder = builder.prepare();
+        std::fs::write(folder.path().join("main.pem"), authority).unwrap();
+        builder.within(folder).clock(&main.clock).start()
+    };
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (right, wrong) = (trusting(&certificate().0), trusting(&other.cert.pem()));
+    let alice = alice(&main).await;
+    eventually("the keys", async || {
+        open(&right, "/", &ticket(&alice)).await.status == 200
+    })
+    .await;
+    assert_eq!(open(&wrong, "/", &ticket(&alice)).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_key_that_a_ticket_names_first_is_asked_for_at_once() {
+    let told = Arc::new(Mutex::new(String::new()));
+    let keys = told.clone();
+    let app = upstream(move |request| match request.line() {
+        line if line.contains("/keys") => Reply::ok(&*keys.lock()),
+        _ => Reply::ok("hello"),
+    })
+    .await;
+    let session = "mode = \"jwt\"\n[session.jwt]\nclaims = [\"user\"]";
+    let node = || proxy().app(&app.url()).with("session", session);
+    let tell = async |main: &Proxy| {
+        let place = "/.well-known/doorward/session-jwks.json";
+        *told.lock() = main.browser().fetch(place).await.text();
+    };
+    let main = node().start();
+    tell(&main).await;
+    let edge = at_edge(&app, &format!("{}/keys", app.url()))
+        .clock(&main.clock)
+        .start();
+    let first = ticket(&alice(&main).await);
+    eventually("the first key", async || {
+        open(&edge, "/", &first).await.status == 200
+    })
+    .await;
+    let (folder, clock) = main.stop().await;
+    let key = folder.path().join("next.key");
+    std::fs::write(&key, "6f".repeat(32)).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let secrets = "{ file = \"next.key\" }, { file = \"session.key\" }";
+    let main = node().secrets(secrets).after(folder, clock).start();
+    tell(&main).await;
+    let second = ticket(&alice(&main).await);
+    eventually("the second key", async || {
+        open(&edge, "/", &second).await.status == 200
+    })
+    .await;
+    assert_eq!(open(&edge, "/", &first).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_open_at_an_edge_node_ends_with_the_ticket() {
+    let app = upstream(|request| match request.line() {
+        line if line.contains("/socket") => Reply::Echo(
+            b"HTTP/1.1 101 X\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n\x81\x05hello"
+                .to_vec(),
+        ),
+        _ => Reply::ok("hello"),
+    })
+    .await;
+    let (main, edge) = pair_of(&app, "\"user\"").await;
+    let alice = alice(&main).await;
+    let mut socket = edge.wire().await;
+    socket
+        .send(format!(
+            "GET /socket HTTP/1.1\r\nhost: {HOST}\r\norigin: https://{HOST}\r\ncookie: {}\r\nconnection: Upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            ticket(&alice)
+        ))
+        .await;
+    let head = socket.head().await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(socket.exact(7).await, b"\x81\x05hello");
+    main.clock.advance(ALMOST);
+    assert!(socket.is_silent().await);
+    main.clock.advance(Duration::from_secs(1));
+    assert_eq!(
+        socket.rest().await,
+        b"\x88\x0f\x03\xf0session ended",
+        "1008"
+    );
+}
+
+#[tokio::test]
+async fn two_tickets_are_none_and_are_logged_and_taken_away() {
+    let (main, edge, app) = pair("\"user\"").await;
+    let alice = alice(&main).await;
+    let two = format!("{0}; {0}", ticket(&alice));
+    let before = app.requests().len();
+    let answer = open(&edge, "/", &two).await;
+    assert_eq!(answer.status, 303);
+    assert_eq!(app.requests().len(), before);
+    assert!(answer.set_cookies().iter().any(|cookie| {
+        cookie.starts_with(&format!("{NAME}=;")) && cookie.contains("Max-Age=0")
+    }));
+    edge.audited("cookie_tossing").await;
+    let token = format!("{two}; __Host-sid={}", alice.token());
+    assert_eq!(open_main(&main, "/", &token).await.status, 200);
+    main.audited("cookie_tossing").await;
+}
+
+#[tokio::test]
+async fn who_is_more_than_a_cookie_holds_is_told_so() {
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let keys = "mode = \"jwt\"\n[session.jwt]\nedges = [\"app.example.test\"]\nclaims = [\"user\", \"groups\"]";
+    let builder = proxy().app(&app.url()).with("session", keys);
+    let folder = builder.prepare();
+    let groups: Vec<String> = (0..60).map(|place| format!("{place:0>60}")).collect();
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    add_user(&folder.path().join("users.toml"), "carol", &groups);
+    let main = builder.within(folder).start();
+    let mut carol = main.browser();
+    carol.log_in("carol").await;
+    assert!(!carol.jar.contains_key(NAME));
+    let away = "/.doorward/renew?return_to=https://app.example.test/";
+    let answer = open_main(&main, away, &cookies(&carol)).await;
+    assert_eq!(answer.status, 500);
+    assert!(answer.text().contains("Your login does not get there"));
+}
+
+#[test]
+fn hosts_that_the_signed_cookie_does_not_reach_are_said_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("doorward.toml");
+    let text = |edge: &str, host: &str| {
+        format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[tls]\nself_signed = true\n[session]\nmode = \"jwt\"\n\
+             [session.jwt]\ndomain = \"Example.com\"\nedges = [\"{edge}\"]\n[[provider]]\nid = \"local\"\n\
+             type = \"local\"\nusers = \"users.toml\"\n[[route]]\nhost = \"{host}\"\n\
+             upstream = \"http://127.0.0.1:1\"\naccess = \"user\"\n"
+        )
+    };
+    let errors = |edge: &str, host: &str| {
+        let read = config::parse(&file, &text(edge, host), Missing::Tolerated);
+        read.err()
+            .map(|errors| errors.to_string())
+            .unwrap_or_default()
+    };
+    assert_eq!(errors("app.example.com:8443", "login.example.com"), "");
+    for elsewhere in ["app.example.org", "app-example.com", "notexample.com"] {
+        let edge = errors(elsewhere, "login.example.com");
+        assert!(edge.contains("is not below \"Example.com\""), "{edge}");
+        let route = errors("app.example.com", elsewhere);
+        assert!(
+            route.contains("is not below the cookie's `domain`"),
+            "{route}"
+        );
+    }
 }
 
 #[test]

@@ -125,19 +125,16 @@ pub(super) fn check_cookie_domain(
     (host, access): (&HostPattern, &Access),
     session: &Session<'_>,
 ) {
-    let Some((domain, place)) = &session.domain else {
-        return;
-    };
-    let domain = domain.to_ascii_lowercase();
     let (HostPattern::Exact(name) | HostPattern::Wildcard(name)) = host;
-    let below = name
-        .strip_suffix(&domain)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    if !below && *access != Access::Public {
+    let domains = session.domain.iter().chain(&session.tickets.domain);
+    for (domain, place) in domains.filter(|(domain, _)| !is_below(name, domain)) {
+        if *access == Access::Public {
+            continue;
+        }
         let line = value.report().line(&place.place());
         let complaint = value.wrong(format!(
             "is not below the cookie's `domain` on line {line}, {}",
-            quoted(&domain)
+            quoted(&domain.to_ascii_lowercase())
         ));
         let help =
             "browsers would not send the session here; use a host below it, or leave `domain` out";
@@ -146,4 +143,10 @@ pub(super) fn check_cookie_domain(
             .help(help)
             .push();
     }
+}
+
+/// Whether browsers send a cookie of this domain to a host (RFC 6265, section 5.1.3). The host is in lower case.
+pub(super) fn is_below(host: &str, domain: &str) -> bool {
+    let rest = host.strip_suffix(&domain.to_ascii_lowercase());
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

@@ -25,7 +25,7 @@ const LONGEST_GRACE: Duration = Duration::from_hours(24);
 pub(super) struct Session<'a> {
     /// `store_timeout` is still the default.
     pub(super) settings: Settings,
-    pub(super) tickets: TicketSection,
+    pub(super) tickets: TicketSection<'a>,
     pub(super) mode: Mode,
     /// Where the mode is `edge`.
     pub(super) edge: Option<EdgeSettings>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::assertion::is_name;
+use super::route_access::is_below;
 use super::session::no_domain;
 use crate::config::StoreSettings;
 use crate::config::reader::{Section, Value, quoted};
@@ -38,18 +39,20 @@ pub(super) fn mode(section: &Section<'_>) -> Mode {
     section.choice("mode", &modes).unwrap_or_default()
 }
 
-#[derive(Debug, Default)]
-pub(super) struct TicketSection {
+#[derive(Debug)]
+pub(super) struct TicketSection<'a> {
     /// `None` in the ordinary mode.
     pub(super) settings: Option<TicketSettings>,
+    /// Where the signed cookie goes, if that is further than the session's own.
+    pub(super) domain: Option<(&'a str, Value<'a>)>,
     pub(super) edge_hosts: Vec<(String, Option<u16>)>,
 }
 
-pub(super) fn read(
-    section: &Section<'_>,
+pub(super) fn read<'a>(
+    section: &Section<'a>,
     (mode, session): (Mode, &Settings),
     domain: Option<&(&str, Value<'_>)>,
-) -> TicketSection {
+) -> TicketSection<'a> {
     let is_on = mode != Mode::Opaque;
     let given = section.value("jwt");
     let own = section.section("jwt");
@@ -66,8 +69,10 @@ pub(super) fn read(
     let lifetime = own.value("lifetime");
     let range = TicketSettings::SHORTEST..=TicketSettings::LONGEST;
     let lifetime = lifetime.and_then(|value| value.duration_in(range));
+    let wider = own.value("domain");
+    let wider = wider.and_then(|value| Some((value.text()?, value)));
     let settings = TicketSettings {
-        cookie: cookie(&own, session, domain.map(|(domain, _)| *domain)),
+        cookie: cookie(wider.as_ref(), session, domain.map(|(domain, _)| *domain)),
         lifetime: lifetime.unwrap_or(TicketSettings::LIFETIME),
         issuer: issuer.unwrap_or(TicketSettings::ISSUER).to_owned(),
         algorithm: own.choice("algorithm", &algorithms).unwrap_or_default(),
@@ -76,17 +81,22 @@ pub(super) fn read(
     let edge_hosts = own.strings("edges");
     let edge_hosts = edge_hosts
         .iter()
-        .filter_map(|(text, value)| edge_host(text, value));
+        .filter_map(|(text, value)| edge_host(text, value, wider.as_ref()));
     let edge_hosts = edge_hosts.collect();
     own.finish();
     TicketSection {
         settings: is_on.then_some(settings),
+        domain: wider,
         edge_hosts,
     }
 }
 
 /// A host that a node without a store serves, with its port where that is not 443.
-fn edge_host(text: &str, value: &Value<'_>) -> Option<(String, Option<u16>)> {
+fn edge_host(
+    text: &str,
+    value: &Value<'_>,
+    domain: Option<&(&str, Value<'_>)>,
+) -> Option<(String, Option<u16>)> {
     let lower = text.to_ascii_lowercase();
     let Some((host, port)) = split_authority(&lower) else {
         value
@@ -95,17 +105,24 @@ fn edge_host(text: &str, value: &Value<'_>) -> Option<(String, Option<u16>)> {
             .push();
         return None;
     };
+    if let Some((domain, _)) = domain.filter(|(domain, _)| !is_below(host, domain)) {
+        value
+            .wrong(format!("{} is not below {}", quoted(text), quoted(domain)))
+            .help("browsers would not send the cookie there; `domain` is what the hosts of all nodes end in")
+            .push();
+    }
     Some((host.to_owned(), port))
 }
 
 /// Named after the session's own cookie. It may reach further than that one.
-fn cookie(own: &Section<'_>, session: &Settings, domain: Option<&str>) -> CookieName {
+fn cookie(
+    wider: Option<&(&str, Value<'_>)>,
+    session: &Settings,
+    domain: Option<&str>,
+) -> CookieName {
     let base = format!("{}-jwt", session.cookie.base());
-    let wider = own
-        .value("domain")
-        .and_then(|value| Some((value.text()?, value)));
-    let cookie = CookieName::new(&base, wider.as_ref().map(|(domain, _)| *domain).or(domain));
-    if let (None, Some((text, value))) = (&cookie, &wider) {
+    let cookie = CookieName::new(&base, wider.map(|(domain, _)| *domain).or(domain));
+    if let (None, Some((text, value))) = (&cookie, wider) {
         no_domain(text, value);
     }
     let plain = || CookieName::new("sid-jwt", None).unwrap_or_default();

@@ -45,6 +45,10 @@ impl TicketKeys {
         self.0.is_empty()
     }
 
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.0.iter().any(|key| key.id == id)
+    }
+
     /// Whether the key of this id made a signature, by this algorithm.
     pub(super) fn verify(&self, (id, algorithm): (&str, &str), signed: &str, by: &str) -> bool {
         let mut keys = self.0.iter();

@@ -222,6 +222,17 @@ impl Tickets {
         Some(cookie.set_cookie(&text, Some(Duration::from_secs(left))))
     }
 
+    /// Whether what looks like a ticket names a key that is not known: a new one, or a stranger's.
+    pub(super) fn lacks_key_of(&self, text: &[u8]) -> bool {
+        let header = std::str::from_utf8(text).ok().and_then(|text| {
+            let (header, _) = text.split_once('.')?;
+            read::<Header>(header)
+        });
+        header.is_some_and(|header| {
+            header.typ == Kind::Ticket.typ() && !self.keys.load().has(&header.kid)
+        })
+    }
+
     /// The claims of a ticket that is good now.
     pub(super) fn verify(&self, text: &[u8], now: Timestamp) -> Option<Claims> {
         let text = std::str::from_utf8(text).ok()?;
