@@ -26,6 +26,7 @@ fn route(host: &str, path: &str) -> Route {
         cookie_jar: None,
         assertion: None,
         clients: None,
+        may_log_in: None,
         upstream: Some(0),
         allow: BTreeSet::new(),
         idle_timeout: None,

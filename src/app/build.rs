@@ -92,7 +92,8 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         metrics: metrics.clone(),
         pages: Pages::new(),
         providers,
-        browser_cookie: browser_cookie(&settings.session.cookie)?,
+        browser_cookie: own_cookie(&settings.session.cookie, "browser")?,
+        pending_cookie: own_cookie(&settings.session.cookie, "login")?,
         clear_site_data: settings.clear_site_data.clone(),
         keys: signer.as_ref().map(|signer| signer.published().clone()),
         edges: settings.edge_hosts.clone(),
@@ -200,8 +201,8 @@ fn tokens(settings: &Settings) -> Option<Arc<TokenBook>> {
 }
 
 /// Beside the session's own cookie, for one host alone.
-fn browser_cookie(session: &CookieName) -> anyhow::Result<CookieName> {
-    CookieName::new(&format!("{}-browser", session.base()), None)
+fn own_cookie(session: &CookieName, what: &str) -> anyhow::Result<CookieName> {
+    CookieName::new(&format!("{}-{what}", session.base()), None)
         .context("the name of the session cookie is too long")
 }
 

@@ -26,6 +26,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Ways> 
     };
     for login::Settings { id, name, kind } in &settings.providers {
         let means = match kind {
+            Kind::External(settings) => Means::AtApp(Arc::new(settings.clone())),
             Kind::Local(local) => {
                 let hasher = Hasher::new(Hasher::default_threads(), Hasher::QUEUE_LEN)
                     .context("cannot start the hashing threads")?;

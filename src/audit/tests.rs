@@ -503,6 +503,16 @@ const CASES: &[Case] = &[
         |w| w.provider("claims = { user = \"email\" }"),
     ),
     (
+        "app-logs-in",
+        Low,
+        |w| {
+            let section = "[[provider]]\nid = \"wiki\"\ntype = \"external\"\nlogin_url = \"/in\"";
+            w.put("[[route]]", &format!("{section}\n\n[[route]]"));
+            w.route("path = \"/in\"\naccess = \"public\"\nmay_log_in = \"wiki\"");
+        },
+        |w| w.route("path = \"/in\"\naccess = \"public\""),
+    ),
+    (
         "provider-without-tls",
         Low,
         |w| {

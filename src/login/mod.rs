@@ -1,6 +1,7 @@
 //! Proving who you are. A method returns a [`Step`] or a [`Proof`], never a response; it knows no session.
 
 mod editing;
+mod external;
 mod grant;
 mod hashing;
 mod oidc;
@@ -14,6 +15,7 @@ mod tokens;
 mod users;
 
 pub use editing::NewUser;
+pub use external::ExternalSettings;
 pub use grant::Grant;
 pub use hashing::{HashCost, Hasher, HashingError};
 pub use oidc::{
@@ -49,6 +51,7 @@ pub struct Settings {
 
 #[derive(Clone, Debug)]
 pub enum Kind {
+    External(ExternalSettings),
     Local(LocalSettings),
     Oidc(Box<OidcSettings>),
 }

@@ -71,6 +71,20 @@ impl<'a> Keeper<'a> {
     }
 }
 
+impl<'a> Keeper<'a> {
+    /// What is kept goes into a session that has begun meanwhile, if any.
+    pub(super) fn within(self, session: Option<&'a LiveSession>) -> Self {
+        match session {
+            Some(session) => Self {
+                session: Some(session),
+                visitor: None,
+                ..self
+            },
+            None => self,
+        }
+    }
+}
+
 /// Whether a browser that has a session would have said so. A form that another site sends comes without our cookies
 /// (`SameSite`): a session that began with it would take the place of the one that the browser has.
 fn comes_with_cookies(parts: &Parts, authority: &str) -> bool {

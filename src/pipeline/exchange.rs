@@ -1,11 +1,12 @@
 //! A request that may go on goes on: to its app and back, as HTTP or as a WebSocket.
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 
 use super::Refusal;
+use super::app_login::{Door, Entered};
 use super::body::Body;
 use super::caching;
 use super::data::Keeper;
@@ -31,6 +32,8 @@ pub(super) struct Onward<'a> {
     pub(super) client: &'a ClientAddr,
     pub(super) kind: Kind,
     pub(super) passed: &'a Passed,
+    /// Its answer may log its user in.
+    pub(super) door: Option<&'a Door>,
 }
 
 impl Visit {
@@ -52,17 +55,29 @@ impl Visit {
         if let Some(basket) = &basket {
             basket.fill_request(&mut parts.headers, &self.pipeline.shared);
         }
+        let shown = onward.door.and(parts.headers.get(header::COOKIE)).cloned();
         let mut response = if onward.kind.upgrade {
             let request = Request::from_parts(leave(parts), body);
             Box::pin(self.upgrade((request, app), route, passed)).await?
         } else {
             self.send((parts, body, app), route, passed).await?
         };
-        if let Some(keeper) = keeper {
-            notes.begun = Box::pin(self.keep(response.headers_mut(), keeper)).await?;
-        }
-        if let Some(basket) = basket {
-            Box::pin(self.empty_into(basket, response.headers_mut())).await?;
+        let entered = match onward.door {
+            Some(door) => {
+                let answer = (response.status(), response.headers());
+                Box::pin(self.enter((door, onward), answer, notes)).await?
+            }
+            None => None,
+        };
+        let into = entered
+            .as_ref()
+            .and_then(|entered| entered.session.as_ref());
+        let keeper = keeper.map(|keeper| keeper.within(into));
+        let basket = basket.map(|basket| basket.within(into, shown));
+        let kept = self.keep_all(response.headers_mut(), (keeper, basket), notes);
+        if let Err(refusal) = kept.await {
+            self.withdraw(into, passed, notes).await;
+            return Err(refusal);
         }
         forward::clean_response(response.headers_mut(), &self.pipeline.shared);
         caching::restrict(&mut response, route.caching);
@@ -70,7 +85,28 @@ impl Visit {
             forward::switch(response.headers_mut());
         }
         forward::complete_response(response.headers_mut(), route, target, onward.host);
-        Ok(response.map(|body| body.within(passed)))
+        Ok(match entered {
+            // Not for the session that it came in, which may have ended with it.
+            Some(Entered { aftermath, .. }) => aftermath.apply(response),
+            None => response.map(|body| body.within(passed)),
+        })
+    }
+
+    /// Stores what an app wants kept, before its answer goes on.
+    async fn keep_all(
+        &self,
+        headers: &mut HeaderMap,
+        (keeper, basket): (Option<Keeper<'_>>, Option<Basket<'_>>),
+        notes: &mut Notes,
+    ) -> Result<(), Refusal> {
+        if let Some(keeper) = keeper {
+            let begun = Box::pin(self.keep(headers, keeper)).await?;
+            notes.begun = begun.or(notes.begun.take());
+        }
+        if let Some(basket) = basket {
+            Box::pin(self.empty_into(basket, headers)).await?;
+        }
+        Ok(())
     }
 
     fn state(&self, parts: &mut Parts, onward: &Onward<'_>) {
@@ -81,6 +117,7 @@ impl Visit {
             client,
             kind,
             passed,
+            ..
         } = *onward;
         if let Some(uri) = forward::target(&parts.uri, path, route) {
             parts.uri = uri;

@@ -190,7 +190,7 @@ impl Visit {
 
 impl Shared {
     /// Whether a route serves this host, at this port: other hosts of ours are reached at the port that one was.
-    fn serves(&self, host: &str, port: Option<u16>, reached: &HostMemo) -> bool {
+    pub(super) fn serves(&self, host: &str, port: Option<u16>, reached: &HostMemo) -> bool {
         (self.routes.serves(host) && port == reached.port) || self.portal.is_edge(host, port)
     }
 }

@@ -10,12 +10,18 @@ use super::{Refusal, Shared};
 use crate::routing::{CookieJar, Route};
 use crate::session::{Filling, JarLimits, LiveSession, Spot, is_ours};
 
+const FORGET: &[u8] = b"=; Path=/; Max-Age=0; Secure; HttpOnly";
+
 /// What comes and goes with one request.
 pub(super) struct Basket<'a> {
     route: &'a Route,
     jar: &'a CookieJar,
     /// `None`: nothing is kept, and the browser gets nothing either.
     session: Option<&'a LiveSession>,
+    /// Who is about to log in at the app has its cookies until then, since there is no session that could.
+    is_open: bool,
+    /// Cookies that the app has known so far by way of the browser.
+    shown: Option<HeaderValue>,
     /// As the app sees it.
     spot: Spot,
 }
@@ -33,12 +39,38 @@ impl<'a> Basket<'a> {
             route,
             jar,
             session: passed.session(),
+            is_open: route.may_log_in.is_some() && passed.session().is_none(),
+            shown: None,
             spot,
         })
     }
 
+    /// What is kept goes into a session that has begun meanwhile, if any: what the app set with this answer, and what it was
+    /// `shown`, which it goes on with.
+    pub(super) fn within(
+        self,
+        session: Option<&'a LiveSession>,
+        shown: Option<HeaderValue>,
+    ) -> Self {
+        let Some(session) = session else {
+            return self;
+        };
+        let is_same = self
+            .session
+            .is_some_and(|before| before.sid() == session.sid());
+        Self {
+            session: Some(session),
+            is_open: false,
+            shown: shown.filter(|_| !is_same),
+            ..self
+        }
+    }
+
     /// What the browser sends does not reach the app, but for what the route lets pass.
     pub(super) fn fill_request(&self, headers: &mut HeaderMap, shared: &Shared) {
+        if self.is_open {
+            return;
+        }
         let fields = headers.get_all(COOKIE).into_iter();
         let pairs = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b';'));
         let passing = pairs
@@ -60,10 +92,33 @@ impl<'a> Basket<'a> {
         }
     }
 
+    /// The cookies that the browser has had so far, as the app would set them now. The browser is told to forget them, as far
+    /// as that can be told without their paths.
+    fn taken_over(&self, headers: &mut HeaderMap, set: &[HeaderValue]) -> Vec<HeaderValue> {
+        let Some(shown) = &self.shown else {
+            return Vec::new();
+        };
+        let pairs = shown.as_bytes().split(|&byte| byte == b';');
+        let pairs = pairs.map(<[u8]>::trim_ascii);
+        let mut lines = Vec::new();
+        for pair in pairs.filter(|pair| pair.contains(&b'=') && !self.passes(pair)) {
+            let name = name_of(pair);
+            let line = HeaderValue::try_from([pair, b"; Path=/"].concat());
+            let gone = HeaderValue::try_from([name, FORGET].concat());
+            if let (Ok(line), Ok(gone)) = (line, gone) {
+                // What the app sets anew with it has its place already.
+                if !set.iter().any(|set| name_of(set.as_bytes()) == name) {
+                    lines.push(line);
+                }
+                headers.append(SET_COOKIE, gone);
+            }
+        }
+        lines
+    }
+
     /// Of a `Set-Cookie`, or of one pair of a `Cookie`.
     fn passes(&self, cookie: &[u8]) -> bool {
-        let name = cookie.split(|&byte| matches!(byte, b'=' | b';')).next();
-        let name = name.unwrap_or_default().trim_ascii();
+        let name = name_of(cookie);
         self.jar
             .pass
             .iter()
@@ -78,7 +133,7 @@ impl Visit {
         basket: Basket<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), Refusal> {
-        if !headers.contains_key(SET_COOKIE) {
+        if basket.is_open || (!headers.contains_key(SET_COOKIE) && basket.shown.is_none()) {
             return Ok(());
         }
         let shared = &*self.pipeline.shared;
@@ -89,8 +144,10 @@ impl Visit {
         for cookie in passing {
             headers.append(SET_COOKIE, cookie);
         }
-        let lines = lines.into_iter();
-        let lines: Vec<HeaderValue> = lines
+        let shown = basket.taken_over(headers, &lines);
+        let lines: Vec<HeaderValue> = shown
+            .into_iter()
+            .chain(lines)
             .filter(|cookie| !is_ours(cookie.as_bytes(), &shared.cookie_names))
             .collect();
         let (Some(session), false) = (basket.session, lines.is_empty()) else {
@@ -120,6 +177,12 @@ impl Visit {
         }
         Ok(())
     }
+}
+
+/// Of a `Set-Cookie`, or of one pair of a `Cookie`.
+fn name_of(cookie: &[u8]) -> &[u8] {
+    let name = cookie.split(|&byte| matches!(byte, b'=' | b';')).next();
+    name.unwrap_or_default().trim_ascii()
 }
 
 fn without_port(authority: &str) -> &str {

@@ -1,6 +1,8 @@
 //! The life of one request. Read `Visit::answer` in `visit.rs` first: it is the request, top to bottom.
 
 pub mod admit;
+mod aftermath;
+mod app_login;
 mod body;
 mod caching;
 mod client;

@@ -36,9 +36,9 @@ impl From<&Arc<Route>> for Terms {
         };
         Self {
             presence,
-            is_public: route.access == Access::Public && !route.keeps_things(),
+            is_public: route.access == Access::Public && !route.needs_record(),
             takes_suspects: false,
-            needs_record: route.keeps_things(),
+            needs_record: route.needs_record(),
         }
     }
 }

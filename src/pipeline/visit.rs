@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 
 use super::admit::{AdmitError, Admitted, admit, has_too_many_fields};
+use super::app_login::Door;
 use super::body::Body;
 use super::cors;
 use super::exchange::Onward;
@@ -182,6 +183,8 @@ impl Visit {
         let route = find_route(routes, &parts.method, &path)?;
         notes.route = Some(route.clone());
         notes.reader = cors::reader(route, &parts.headers);
+        // Before our own cookies are taken out.
+        let door = Door::of(route, parts, kind, shared.clock.now());
         let passed = match self.decided(&mut parts.headers, route, notes).await? {
             Decision::Pass(passed) => passed,
             Decision::NeedsLogin { anew } => {
@@ -199,6 +202,7 @@ impl Visit {
             client: &client,
             kind,
             passed: &passed,
+            door: door.as_deref(),
         };
         match self.forward((parts, body), &onward, notes).await {
             // The session ended meanwhile, so the answer is what the next request would get.

@@ -27,10 +27,10 @@ use crate::wire::Page;
 pub(super) const PLACE: &str = "callback/";
 
 /// How long people may take at the provider.
-const MAX_AGE: Duration = Duration::from_hours(1);
+pub(super) const MAX_AGE: Duration = Duration::from_hours(1);
 
 /// How long a browser is recognised that has begun a login.
-const BROWSER_MAX_AGE: Duration = Duration::from_hours(24);
+pub(super) const BROWSER_MAX_AGE: Duration = Duration::from_hours(24);
 
 /// A login at another site that led to no session.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -256,7 +256,7 @@ impl Portal {
     }
 
     /// Writes down what went wrong.
-    fn stranded(
+    pub(super) fn stranded(
         &self,
         request: &PortalRequest<'_>,
         provider: &str,
@@ -347,7 +347,7 @@ fn is_of(session: &LiveSession, provider: &str) -> bool {
 
 /// Whether somebody opens a page, as far as the browser says: neither a script nor a frame nor a picture begins or ends a
 /// login.
-fn is_visit(headers: &HeaderMap) -> bool {
+pub(super) fn is_visit(headers: &HeaderMap) -> bool {
     let says = |name: &str, expected: &str| {
         let said: Option<&HeaderValue> = headers.get(name);
         said.is_none_or(|said| said == expected)

@@ -85,7 +85,7 @@ impl Portal {
         let provider = self.providers.iter().find(|provider| provider.id == id)?;
         match &provider.means {
             Means::Elsewhere(oidc) => Some(oidc),
-            Means::Form(_) => None,
+            Means::AtApp(_) | Means::Form(_) => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The endpoints that we serve ourselves, under one reserved prefix on every host. It may not know the apps.
 
 mod admission;
+mod at_app;
 mod away;
 mod challenge;
 mod chooser;
@@ -21,11 +22,12 @@ mod sign_in;
 mod sign_out;
 mod who;
 
+pub use at_app::{LetIn, Vouched};
 pub use away::{Cause, Stranded};
 pub use challenge::{Asker, Audience, Challenge};
 pub use chooser::{Choice, ChooserView};
 pub use login_problem::LoginProblem;
-pub use origin::is_same_origin;
+pub use origin::{is_from_here, is_same_origin};
 pub use pages::{ErrorView, GoingRoundView, LoginView, Pages, SignedInView};
 pub use renewal::Edge;
 pub use return_to::ReturnTo;
@@ -39,7 +41,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::login::{LoginMethod, Oidc};
+use crate::login::{ExternalSettings, LoginMethod, Oidc};
 use crate::secret::Keyring;
 use crate::session::{CookieName, LiveSession, Sessions};
 use crate::telemetry::{Audit, Metrics};
@@ -57,6 +59,8 @@ pub struct Portal {
     pub providers: Vec<Provider>,
     /// Recognises a browser before and after login; no session and no credential.
     pub browser_cookie: CookieName,
+    /// Holds a login that has begun at an app's own page.
+    pub pending_cookie: CookieName,
     /// `Clear-Site-Data` of a logout, where it is sent.
     pub clear_site_data: Option<HeaderValue>,
     /// The public keys of assertions, where any are made.
@@ -79,6 +83,8 @@ pub struct Provider {
 /// How a way to log in works.
 #[derive(Clone, Debug)]
 pub enum Means {
+    /// At an app's own login page.
+    AtApp(Arc<ExternalSettings>),
     /// By what is typed into a form of ours.
     Form(Arc<dyn LoginMethod>),
     /// At another site, which sends the browser back.
@@ -193,7 +199,7 @@ impl Portal {
     /// The cookies that are ours alone: no app sees them and no app sets them.
     pub fn cookie_names(&self) -> Vec<String> {
         let session = &self.sessions.settings().cookie;
-        let always = [session, &self.browser_cookie].into_iter();
+        let always = [session, &self.browser_cookie, &self.pending_cookie].into_iter();
         let rounds = self.edge.as_ref().map(|edge| &edge.rounds);
         let all = always.chain(self.sessions.ticket_cookie()).chain(rounds);
         all.map(|name| name.as_str().to_owned()).collect()

@@ -1,8 +1,8 @@
 //! Whether a request was made by a page of the same origin: what browsers say of it themselves, in `Origin` and in
 //! fetch metadata. A client that says neither is no browser and carries no cookie against its user's will.
 
-use http::HeaderMap;
 use http::header::{HeaderValue, ORIGIN, REFERER};
+use http::{HeaderMap, Method};
 
 use super::ReturnTo;
 
@@ -14,6 +14,22 @@ pub fn is_same_origin(headers: &HeaderMap, authority: &str) -> bool {
     let site = headers.get("sec-fetch-site");
     let is_right_site = site.is_none_or(|site| site == "same-origin" || site == "none");
     is_right_site && origins.all(is_ours)
+}
+
+/// Whether a request says that a page of the same origin made it, and nothing that speaks against it.
+pub(super) fn says_same_origin(headers: &HeaderMap, authority: &str) -> bool {
+    let is_said = headers.contains_key(ORIGIN)
+        || headers
+            .get("sec-fetch-site")
+            .is_some_and(|site| site == "same-origin");
+    is_said && is_same_origin(headers, authority)
+}
+
+/// As [`is_same_origin`], for what a link can do: any site causes a GET, and older browsers do not tell which one. So it has
+/// to be said.
+pub fn is_from_here(method: &Method, headers: &HeaderMap, authority: &str) -> bool {
+    let is_link = matches!(*method, Method::GET | Method::HEAD);
+    is_same_origin(headers, authority) && (!is_link || headers.contains_key("sec-fetch-site"))
 }
 
 /// Whether a script of another origin asks.

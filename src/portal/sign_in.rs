@@ -202,6 +202,10 @@ impl Portal {
             };
         };
         match &provider.means {
+            Means::AtApp(page) => {
+                let asked = (sheet.return_to, sheet.anew);
+                self.send_to_app(request, (provider, page), asked)
+            }
             Means::Form(_) => Ok(self.form(request, provider, sheet)),
             Means::Elsewhere(oidc) => {
                 let asked = (sheet.return_to, sheet.anew);
@@ -210,7 +214,7 @@ impl Portal {
         }
     }
 
-    fn provider(&self, id: &str) -> Option<&Provider> {
+    pub(super) fn provider(&self, id: &str) -> Option<&Provider> {
         self.providers.iter().find(|provider| provider.id == id)
     }
 

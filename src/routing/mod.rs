@@ -156,6 +156,7 @@ pub(crate) mod tests {
             cookie_jar: None,
             assertion: None,
             clients: None,
+            may_log_in: None,
             upstream: Some(0),
             allow: BTreeSet::new(),
             idle_timeout: None,

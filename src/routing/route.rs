@@ -23,6 +23,8 @@ pub struct Route {
     pub access: Access,
     /// The one way to log in that counts here; `None`: any.
     pub provider: Option<String>,
+    /// The external provider whose users the app may log in with an answer; `None`: it may not.
+    pub may_log_in: Option<String>,
     /// Who may come with a credential in place of a session; `None`: nobody.
     pub clients: Option<Clients>,
     /// Origins whose scripts may read the answers, as browsers name them; empty: what the app says.
@@ -61,6 +63,11 @@ impl Route {
     /// Whether its app is not itself without what is kept in sessions.
     pub fn keeps_things(&self) -> bool {
         self.session_data.is_some() || self.cookie_jar.is_some()
+    }
+
+    /// Whether what becomes of a request depends on the store's own word on its session, also where anybody may pass.
+    pub fn needs_record(&self) -> bool {
+        self.keeps_things() || self.may_log_in.is_some()
     }
 
     /// Whether some method is served by both.

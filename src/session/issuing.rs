@@ -1,6 +1,7 @@
 //! How sessions begin, and within which number of them (R9). How the user of one logs in again is in `renewing`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -13,7 +14,7 @@ use super::data::{Spaces, Vaulted};
 use super::limits::{Limits, limits_of};
 use super::live::{LiveSession, Private};
 use super::record::{Epoch, SessionRow, TokenRow};
-use super::sessions::{Listing, Sessions, Who, pack};
+use super::sessions::{AuthError, Listing, Presence, Sessions, Who, pack};
 use super::store::{Creation, StoreError};
 use super::token::{Sid, Token};
 use super::{CookieName, EndReason};
@@ -163,6 +164,17 @@ impl Sessions {
                 Ok(issued)
             }
         }
+    }
+
+    /// The session of a login that has just been, as a request with its cookie would find it.
+    pub async fn enter(self: &Arc<Self>, issued: &Issued) -> Result<LiveSession, AuthError> {
+        let cookie = issued.cookie.as_bytes();
+        let value = cookie.split(|byte| matches!(byte, b'=' | b';')).nth(1);
+        let presence = Presence {
+            idle_timeout: None,
+            activity: false,
+        };
+        self.authenticate(value.unwrap_or_default(), presence).await
     }
 
     /// A cookie that the browser keeps while it runs, or until the end that is given.

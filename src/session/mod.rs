@@ -35,7 +35,7 @@ pub use cookie::{CookieName, Found, is_ours, remove_cookies};
 pub use crowd::{Begun, OnLimit, PerUser, Room};
 pub use data::{
     Change, DataError, DataLimits, DataSettings, Edit, Expected, Filling, JsonError, Namespace,
-    Refused, Shown, Space,
+    Refused, Shown, Space, Texts, TextsError, read_texts,
 };
 pub use device::device;
 pub use issuing::{Issued, Login, LoginError};

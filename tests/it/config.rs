@@ -919,17 +919,110 @@ fn upstreams_are_addresses_without_paths_or_passwords() {
     "#);
 }
 
-#[test]
-fn what_this_version_lacks_is_said() {
-    let text = MINIMAL.replace("\"local\"\nusers", "\"external\"\nusers");
-    assert_snapshot!(complaints(&text), @r#"
-    doorward.toml:9:8: provider.type: is not in this version
-        9 | type = "external"
-          |        ^^^^^^^^^^
-      help: write "local" or "oidc"
+/// The minimal file with an app's login page; `keys` are those of its provider, `route` those of its route.
+fn external_with(keys: &str, route: &str) -> String {
+    let provider = format!("[[provider]]\nid = \"wiki\"\ntype = \"external\"\n{keys}\n");
+    let route = format!(
+        "\n[[route]]\nhost = \"localhost\"\npath = \"/in\"\nupstream = \"http://127.0.0.1:3000\"\n{route}\n"
+    );
+    MINIMAL.replace("[[route]]", &format!("{provider}\n[[route]]")) + &route
+}
 
-    1 error in doorward.toml
-    "#);
+#[test]
+fn the_login_page_of_an_app_is_read() {
+    let place = Place::new();
+    let page = "login_url = \"https://localhost/in?a=1\"\nreturn_parameter = \"next\"";
+    let open = "access = \"public\"\nmay_log_in = \"wiki\"";
+    let settings = place.load(&external_with(page, open)).unwrap();
+    let Kind::External(external) = &settings.providers[1].kind else {
+        panic!("{:?}", settings.providers);
+    };
+    assert_eq!(external.host, Some(("localhost".to_owned(), None)));
+    assert_eq!(external.page_for("/"), "/in?a=1&next=%2F");
+    assert_eq!(settings.providers[1].name, "localhost");
+    let of_route = settings.routes.iter().find(|route| route.path == "/in");
+    assert_eq!(of_route.unwrap().may_log_in.as_deref(), Some("wiki"));
+    assert_eq!(settings.routes[0].may_log_in, None);
+}
+
+#[test]
+fn a_login_page_that_would_log_nobody_in_is_refused() {
+    let (page, open) = (
+        "login_url = \"/in\"",
+        "access = \"public\"\nmay_log_in = \"wiki\"",
+    );
+    let refusals = [
+        ("", open, "provider.login_url: "),
+        (
+            "login_url = \"in\"",
+            open,
+            "\"in\" is not the address of a login page",
+        ),
+        (
+            "login_url = \"//evil/in\"",
+            open,
+            "is not the address of a login page",
+        ),
+        (
+            "login_url = \"http://localhost/in\"",
+            open,
+            "is not the address of a login page",
+        ),
+        (
+            "login_url = \"/in#x\"",
+            open,
+            "is not the address of a login page",
+        ),
+        (
+            "login_url = \"/x/../in\"",
+            open,
+            "is not the address of a login page",
+        ),
+        (
+            "login_url = \"/elsewhere\"",
+            open,
+            "\"/elsewhere\" is not open to who has not logged in",
+        ),
+        (
+            "login_url = \"https://other.example/in\"",
+            open,
+            "\"/in\" is not open to who has not logged in",
+        ),
+        (
+            page,
+            "access = \"public\"",
+            "no route's app may log in users of \"wiki\"",
+        ),
+        (
+            page,
+            "access = \"user\"\nmay_log_in = \"wiki\"",
+            "lets the app log people in, and the route's `access` lets nobody through who is not",
+        ),
+        (
+            page,
+            "access = \"public\"\nmay_log_in = \"wki\"",
+            "did you mean \"wiki\"?",
+        ),
+        (
+            page,
+            "access = \"public\"\nmay_log_in = \"local\"",
+            "there is no provider \"local\" of type \"external\"",
+        ),
+        (
+            "login_url = \"/in\"\nreturn_parameter = \"a&b\"",
+            open,
+            "\"a&b\" is not the name of a parameter",
+        ),
+        (
+            "login_url = \"/in\"\nusers = \"users.toml\"",
+            open,
+            "provider.users: ",
+        ),
+    ];
+    for (keys, route, expected) in refusals {
+        let told = complaints(&external_with(keys, route));
+        assert!(told.contains(expected), "{keys} {route}\n{told}");
+    }
 }
 
 /// The minimal file with a provider of type `oidc` beside the local users; `keys` come over what is good.

@@ -161,16 +161,18 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 24] = [
+    const NOT_DEFAULTS: [&str; 26] = [
         "provider.client_key",
         "provider.client_key_id",
         "provider.ca_file",
         "provider.client_id",
         "provider.id",
         "provider.issuer",
+        "provider.login_url",
         "provider.max_auth_age",
         "provider.name",
         "provider.preset",
+        "provider.return_parameter",
         "provider.type",
         "provider.users",
         "server.admin_listen",

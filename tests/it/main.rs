@@ -29,6 +29,7 @@ mod damage;
 mod documents;
 mod edge;
 mod ends;
+mod external_login;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod faults;
 mod forward_auth;

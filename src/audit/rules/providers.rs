@@ -20,6 +20,12 @@ pub(super) const RULES: &[Rule] = &[
         judge: Judge::Whole(unverified_email_as_user),
     },
     Rule {
+        name: "app-logs-in",
+        requirements: &["ASVS 8.2.1"],
+        why: "Whoever controls this app, or answers in its place, is any user of its provider, with any groups.",
+        judge: Judge::EachRoute(app_logs_in),
+    },
+    Rule {
         name: "provider-without-tls",
         requirements: &["ASVS 12.3.1"],
         why: "Whoever answers at that port of this machine says who people are.",
@@ -52,6 +58,14 @@ fn unverified_email_as_user(evidence: &Evidence<'_>) -> Option<Fault> {
     )
 }
 
+fn app_logs_in(_: &Evidence<'_>, routed: &Routed<'_>) -> Option<Fault> {
+    let route = routed.route;
+    let provider = route.may_log_in.as_ref()?;
+    let set = format!("users of {provider}, by whatever is below {}", route.id);
+    let fault = Fault::new(Low, routed.key("may_log_in"), set);
+    Some(fault.advise("only for the path that the login form is sent to, and `provider` on every route that is for one provider's users"))
+}
+
 /// The configuration allows it on this machine alone.
 fn provider_without_tls(evidence: &Evidence<'_>) -> Option<Fault> {
     let is_plain = |oidc: &OidcSettings| oidc.issuer.starts_with("http://");
@@ -69,7 +83,7 @@ fn first(
     let mut providers = evidence.settings.providers.iter();
     let index = providers.position(|provider| match &provider.kind {
         Kind::Oidc(oidc) => fits(oidc),
-        Kind::Local(_) => false,
+        Kind::External(_) | Kind::Local(_) => false,
     })?;
     Some(format!("provider[{index}].{key}"))
 }

@@ -109,8 +109,17 @@ pub(super) fn name(value: &Value<'_>, text: &str, at_key: bool) -> Option<Header
     name
 }
 
+/// What a route changes about requests, and about responses.
+pub(super) fn both(section: &Section<'_>, identity: &Identity) -> (Edits, Edits) {
+    let side = |key, side| edits(section.section(key), side, identity);
+    (
+        side("request_headers", Side::Request),
+        side("response_headers", Side::Response),
+    )
+}
+
 /// `{ set = { Name = "value" }, remove = ["Name"] }`.
-pub(super) fn edits(section: Section<'_>, side: Side, identity: &Identity) -> Edits {
+fn edits(section: Section<'_>, side: Side, identity: &Identity) -> Edits {
     let usable = |value: &Value<'_>, text: &str, at_key: bool| {
         let name = name(value, text, at_key)?;
         // It may come from nowhere but a session (R13).

@@ -10,12 +10,14 @@ mod identity;
 mod limits;
 mod log;
 mod provider;
+mod provider_external;
 mod provider_oidc;
 mod provider_preset;
 mod route;
 mod route_access;
 mod route_cors;
 mod route_jar;
+mod route_login;
 mod route_path;
 mod route_traffic;
 mod server;
@@ -82,6 +84,8 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         issuer = [{ claims = {} }]
         [[provider]]
         type = 'local'
+        [[provider]]
+        type = 'external'
         [[provider]]
         type = 'oidc'
         client_secret = {}

@@ -1,10 +1,12 @@
-//! `[[provider]]`: ways to log in. Local users are here, providers elsewhere in `provider_oidc`.
+//! `[[provider]]`: ways to log in. Local users are here, providers elsewhere in `provider_oidc`, login pages of apps in
+//! `provider_external`.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use url::Url;
 
+use super::provider_external::{self, Place};
 use super::provider_oidc;
 use crate::config::reader::{Section, Value, quoted};
 use crate::login::{Kind, LocalSettings, Settings, TOKENS};
@@ -21,11 +23,14 @@ pub(super) struct Providers {
     /// Where each id was given first.
     ids: Vec<(String, Range<usize>)>,
     local: Option<Range<usize>>,
+    /// The login pages of apps, by id.
+    external: Vec<(String, Place)>,
     pub(super) any: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Type {
+    External,
     Local,
     Oidc,
 }
@@ -34,6 +39,11 @@ impl Providers {
     /// Whether there is one of this id.
     pub(super) fn has(&self, id: &str) -> bool {
         self.ids.iter().any(|(known, _)| known == id)
+    }
+
+    /// The login pages of apps, each with its provider's id.
+    pub(super) fn external(&self) -> impl Iterator<Item = (&str, &Place)> {
+        self.external.iter().map(|(id, place)| (id.as_str(), place))
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -72,6 +82,10 @@ fn provider(section: Section<'_>, others: &mut Providers) -> Option<Provider> {
     };
     let mut name = section.value("name").and_then(|value| label(&value));
     let kind = match kind {
+        Some(Type::External) => provider_external::read(&section).map(|(settings, place)| {
+            others.external.extend(id.clone().zip(Some(place)));
+            Kind::External(settings)
+        }),
         Some(Type::Local) => {
             refuse_second(&section, others);
             local(&section).map(Kind::Local)
@@ -96,12 +110,11 @@ fn provider(section: Section<'_>, others: &mut Providers) -> Option<Provider> {
 }
 
 fn kind(value: &Value<'_>) -> Option<Type> {
-    if value.as_text() == Some("external") {
-        let complaint = value.wrong("is not in this version");
-        complaint.help("write \"local\" or \"oidc\"").push();
-        return None;
-    }
-    value.choice(&[("local", Type::Local), ("oidc", Type::Oidc)])
+    value.choice(&[
+        ("external", Type::External),
+        ("local", Type::Local),
+        ("oidc", Type::Oidc),
+    ])
 }
 
 fn local(section: &Section<'_>) -> Option<LocalSettings> {
@@ -183,6 +196,10 @@ fn label(value: &Value<'_>) -> Option<String> {
 
 fn default_name(kind: &Kind) -> String {
     match kind {
+        Kind::External(external) => match &external.host {
+            Some((host, _)) => host.clone(),
+            None => "Account of the app".to_owned(),
+        },
         Kind::Local(_) => "User name and password".to_owned(),
         Kind::Oidc(oidc) => {
             let url = Url::parse(&oidc.issuer).ok();

@@ -7,7 +7,7 @@ use http::Method;
 
 use super::assertion;
 use super::clients::{self, Credentials};
-use super::headers::{self, Side};
+use super::headers;
 use super::identity::Identity;
 use super::provider::Providers;
 use super::route_access::{
@@ -15,6 +15,7 @@ use super::route_access::{
 };
 use super::route_cors;
 use super::route_jar;
+use super::route_login;
 use super::route_path::{add_prefix, oddities, route_path};
 use super::route_traffic as traffic;
 use super::session::Session;
@@ -40,6 +41,7 @@ impl Placed {
 #[derive(Debug)]
 pub(super) struct Placed {
     pub(super) route: Route,
+    pub(super) may_log_in: Option<Range<usize>>,
     header: Range<usize>,
     access: Range<usize>,
     provider: Option<Range<usize>>,
@@ -91,6 +93,7 @@ pub(super) fn judge_together(
     for placed in &routing.routes {
         refuse_stranger(report, placed, providers);
     }
+    route_login::judge(report, &routing.routes, providers);
     let is_asked_about = |placed: &&Placed| placed.route.upstream.is_none();
     if let (Some(placed), true) = (routing.routes.iter().find(is_asked_about), trusts_nobody) {
         let line = report.line(&placed.header);
@@ -186,6 +189,7 @@ fn route(
     let idle_timeout = idle_timeout(&section, around.session);
     let max_auth_age = max_auth_age(&section, access.as_ref());
     let (provider, provider_place) = provider(&section, access.as_ref());
+    let (may_log_in, may_log_in_place) = route_login::may_log_in(&section, access.as_ref());
     let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
     let cors_origins = route_cors::origins(&section);
     let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
@@ -196,16 +200,7 @@ fn route(
     });
     let clients = clients::of_route(&section, access.as_ref(), around.clients);
     let allow = oddities(&section);
-    let request_headers = headers::edits(
-        section.section("request_headers"),
-        Side::Request,
-        around.identity,
-    );
-    let response_headers = headers::edits(
-        section.section("response_headers"),
-        Side::Response,
-        around.identity,
-    );
+    let (request_headers, response_headers) = headers::both(&section, around.identity);
     let header = section.place();
     section.finish();
     let (host, path) = (pattern?, path?);
@@ -217,6 +212,7 @@ fn route(
         methods,
         access: access?,
         provider,
+        may_log_in,
         cors_origins,
         clients,
         caching,
@@ -241,6 +237,7 @@ fn route(
         route,
         header,
         access,
+        may_log_in: may_log_in_place,
         provider: provider_place,
     })
 }

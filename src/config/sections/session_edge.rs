@@ -144,6 +144,7 @@ pub(super) fn judge(
             (route.assertion.is_some(), "assertion"),
             (route.clients.is_some(), "access_by"),
             (route.idle_timeout.is_some(), "idle_timeout"),
+            (route.may_log_in.is_some(), "may_log_in"),
             (route.session_data.is_some(), "session_data"),
             (route.cookie_jar.is_some(), "cookie_jar"),
         ];

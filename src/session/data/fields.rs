@@ -9,13 +9,19 @@ use super::value::{BASE64, Bare, Item, Member, Parameters};
 /// A field that is not what it should be; the byte at which that shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("not a structured field: byte {at}")]
-pub(super) struct FieldError {
+pub struct FieldError {
     at: usize,
 }
 
 /// A dictionary, of all the lines of a field in their order, joined by commas.
 pub(super) fn dictionary(text: &[u8]) -> Result<BTreeMap<String, Member>, FieldError> {
-    let mut members = BTreeMap::new();
+    // Of two with one key the later counts.
+    Ok(entries(text)?.into_iter().collect())
+}
+
+/// The same, with every member that was written.
+pub(super) fn entries(text: &[u8]) -> Result<Vec<(String, Member)>, FieldError> {
+    let mut members = Vec::new();
     let mut reader = Reader::new(text);
     reader.members(|reader| {
         let key = reader.key()?;
@@ -27,7 +33,7 @@ pub(super) fn dictionary(text: &[u8]) -> Result<BTreeMap<String, Member>, FieldE
                 parameters: reader.parameters()?,
             })
         };
-        members.insert(key, member);
+        members.push((key, member));
         Ok(())
     })?;
     Ok(members)

@@ -7,6 +7,7 @@ mod jars;
 mod json;
 mod known;
 mod space;
+mod texts;
 mod value;
 mod vault;
 mod writing;
@@ -15,6 +16,7 @@ pub use editing::{Edit, Expected};
 pub use jars::Filling;
 pub use json::JsonError;
 pub use space::{Change, Shown, Space};
+pub use texts::{Texts, TextsError, read_texts};
 
 pub(super) use known::Known;
 pub(super) use vault::{Spaces, Vaulted};
