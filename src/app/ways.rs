@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::login::{self, Hasher, Kind, LocalUsers, Oidc};
+use crate::login::{self, Hasher, Kind, LocalUsers, OAuth2, Oidc, Site};
 use crate::portal::{Means, Provider};
 
 #[derive(Debug)]
@@ -42,7 +42,13 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Ways> 
                     .with_context(|| format!("the provider {id} cannot be asked"))?;
                 let oidc = Arc::new(oidc);
                 ways.oidc.push(oidc.clone());
-                Means::Elsewhere(oidc)
+                Means::Elsewhere(Site::Oidc(oidc))
+            }
+            Kind::OAuth2(settings) => {
+                let own = (**settings).clone();
+                let site = OAuth2::new(id.clone(), own, (clock.clone(), Handle::current()))
+                    .with_context(|| format!("the provider {id} cannot be asked"))?;
+                Means::Elsewhere(Site::OAuth2(Arc::new(site)))
             }
         };
         ways.providers.push(Provider {

@@ -97,6 +97,14 @@ impl World {
         self.put("[[route]]", &format!("{section}\n{keys}\n\n[[route]]"));
     }
 
+    /// One more way to log in, by OAuth 2.0.
+    fn site(&mut self, keys: &str) {
+        let section = "[[provider]]\nid = \"hub\"\ntype = \"oauth2\"\nclient_id = \"us\"\nclient_auth = \"none\"\n\
+                       authorization_url = \"https://hub.example/a\"\ntoken_url = \"https://hub.example/t\"\n\
+                       userinfo_url = \"https://hub.example/u\"";
+        self.put("[[route]]", &format!("{section}\n{keys}\n\n[[route]]"));
+    }
+
     fn route(&mut self, keys: &str) {
         self.text
             .push_str("\n[[route]]\nhost = \"localhost\"\nupstream = \"http://127.0.0.1:3000\"\n");
@@ -520,6 +528,18 @@ const CASES: &[Case] = &[
             w.set("issuer", "\"http://127.0.0.1:8080\"");
         },
         |w| w.provider(""),
+    ),
+    (
+        "unverified-email-as-user",
+        High,
+        |w| w.site("claims = { subject = \"id\", user = \"email\", verified_email = false }"),
+        |w| w.site("claims = { subject = \"id\", user = \"login\", verified_email = false }"),
+    ),
+    (
+        "provider-without-tls",
+        Low,
+        |w| w.site("claims = { subject = \"id\" }\ngroups_url = \"http://127.0.0.1:8080/groups\""),
+        |w| w.site("claims = { subject = \"id\" }\ngroups_url = \"https://hub.example/groups\""),
     ),
     (
         "public-everything",

@@ -4,11 +4,13 @@ mod editing;
 mod external;
 mod grant;
 mod hashing;
+mod oauth2;
 mod oidc;
 mod password;
 mod pending;
 mod roster;
 mod rules;
+mod site;
 mod throttle;
 mod token_book;
 mod tokens;
@@ -18,6 +20,7 @@ pub use editing::NewUser;
 pub use external::ExternalSettings;
 pub use grant::Grant;
 pub use hashing::{HashCost, Hasher, HashingError};
+pub use oauth2::{OAuth2, OAuth2Settings, Places, SubjectKind};
 pub use oidc::{
     ALGORITHMS, Answer, Beginning, ClaimPath, ClientAuthentication, ClientKey, Flaw, Issuer,
     IssuerSettings, Issuers, Logout, Mapping, Oidc, OidcError, OidcSettings, Proof, is_loopback,
@@ -25,6 +28,7 @@ pub use oidc::{
 pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};
 pub use rules::{NewPassword, PasswordRefused};
+pub use site::Site;
 pub use throttle::{Attempt, Reservation, Throttle, Verdict};
 pub use token_book::{TOKENS, TokenBook};
 pub use tokens::{ApiToken, NewToken, TokenError, TokenFile};
@@ -53,6 +57,7 @@ pub struct Settings {
 pub enum Kind {
     External(ExternalSettings),
     Local(LocalSettings),
+    OAuth2(Box<OAuth2Settings>),
     Oidc(Box<OidcSettings>),
 }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -163,6 +164,16 @@ impl PendingLogin {
             verifier: random(),
             anew,
         }
+    }
+
+    /// The code verifier (RFC 7636 section 4.1): 43 characters.
+    pub(super) fn verifier(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self.verifier)
+    }
+
+    /// What it is made known by beforehand (S256).
+    pub(super) fn challenge(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, self.verifier().as_bytes()))
     }
 
     /// The text that travels, base64url; at most 6 KiB for what [`PendingLogin::begin`] made.

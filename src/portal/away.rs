@@ -16,7 +16,7 @@ use super::{
 };
 use crate::identity::Identity;
 use crate::login::{
-    Answer, Beginning, Oidc, OidcError, Opening, PendingError, PendingLogin, Proof,
+    Answer, Beginning, Flaw, OidcError, Opening, PendingError, PendingLogin, Proof, Site,
 };
 use crate::routing::split_authority;
 use crate::session::{EndReason, LiveSession, LoginError};
@@ -128,7 +128,7 @@ impl Portal {
     pub(super) fn send_away(
         &self,
         request: &PortalRequest<'_>,
-        (provider, oidc): (&Provider, &Oidc),
+        (provider, site): (&Provider, &Site),
         (return_to, anew): (&str, bool),
     ) -> Result<Page, PortalError> {
         let stranded = |cause| self.stranded(request, &provider.id, (cause, (return_to, anew)));
@@ -141,7 +141,7 @@ impl Portal {
         let browser = known.unwrap_or_default();
         let now = self.sessions.clock().now();
         let pending = PendingLogin::begin(provider.id.clone(), return_to.to_owned(), (anew, now));
-        let there = oidc.begin(&Beginning {
+        let there = site.begin(&Beginning {
             pending: &pending,
             state: &pending.seal(&self.keyring, &browser),
             redirect_uri: &redirect_uri,
@@ -159,7 +159,7 @@ impl Portal {
     pub(super) async fn come_back(&self, request: &PortalRequest<'_>) -> Result<Page, PortalError> {
         let id = request.place.get(PLACE.len()..).unwrap_or_default();
         let provider = self.providers.iter().find(|provider| provider.id == id);
-        let Some((id, Means::Elsewhere(oidc))) = provider.map(|found| (&found.id, &found.means))
+        let Some((id, Means::Elsewhere(site))) = provider.map(|found| (&found.id, &found.means))
         else {
             return Err(PortalError::NotFound);
         };
@@ -169,7 +169,7 @@ impl Portal {
         let pending = self.pending(request, (id, &brought.state));
         let pending = pending.map_err(|cause| stranded(cause, unknown))?;
         let asked = (pending.return_to.as_str(), pending.anew);
-        if oidc.is_over(&pending) && request.session.is_some_and(|session| is_of(session, id)) {
+        if site.is_over(&pending) && request.session.is_some_and(|session| is_of(session, id)) {
             // The page was opened again, be it by going back to it: the login has worked already.
             let target = ReturnTo::parse(&pending.return_to, request.serves).unwrap_or_default();
             return Ok(redirect(target.as_str()));
@@ -183,19 +183,22 @@ impl Portal {
             },
             redirect_uri: &redirect_uri,
         };
-        let proof = oidc.finish(&answer, &pending).await;
+        let proof = site.finish(&answer, &pending).await;
         let proof = proof.map_err(|error| stranded(error.into(), asked))?;
-        self.settle(request, oidc, (proof, &pending)).await
+        self.settle(request, site, (proof, &pending)).await
     }
 
     async fn settle(
         &self,
         request: &PortalRequest<'_>,
-        oidc: &Oidc,
+        site: &Site,
         (proof, pending): (Proof, &PendingLogin),
     ) -> Result<Page, PortalError> {
         let asked = (pending.return_to.as_str(), pending.anew);
         let stranded = |cause| self.stranded(request, &pending.provider, (cause, asked));
+        if pending.anew && proof.proved.is_none() && is_theirs(request, &proof) {
+            return Err(stranded(OidcError::from(Flaw::OldLogin).into()));
+        }
         let epoch = self
             .sessions
             .epoch_since(&proof.identity.subject, pending.started)
@@ -211,7 +214,7 @@ impl Portal {
             remember: false,
         };
         match self.admit(request, admission).await {
-            Ok(issued) if oidc.has_ended(&proof.federated) => {
+            Ok(issued) if site.has_ended(&proof.federated) => {
                 let ended = self
                     .sessions
                     .end(issued.sid, EndReason::ProviderLogout)
@@ -343,6 +346,12 @@ pub(super) fn origin(request: &PortalRequest<'_>) -> Option<String> {
 fn is_of(session: &LiveSession, provider: &str) -> bool {
     let identity: Option<&Identity> = session.identity();
     identity.is_some_and(|identity| identity.subject.provider == provider)
+}
+
+/// Whether it is the user's session that the browser has already.
+fn is_theirs(request: &PortalRequest<'_>, proof: &Proof) -> bool {
+    let identity = request.session.and_then(LiveSession::identity);
+    identity.is_some_and(|identity| identity.subject == proof.identity.subject)
 }
 
 /// Whether somebody opens a page, as far as the browser says: neither a script nor a frame nor a picture begins or ends a

@@ -23,7 +23,10 @@ impl Portal {
         let subject = identity.subject.clone();
         let mut providers = self.providers.iter();
         let provider = providers.find(|provider| provider.id == subject.provider);
-        let Some(Means::Elsewhere(oidc)) = provider.map(|provider| provider.means.clone()) else {
+        let Some(Means::Elsewhere(site)) = provider.map(|provider| &provider.means) else {
+            return;
+        };
+        let Some(oidc) = site.oidc().cloned() else {
             return;
         };
         self.sessions.refresh_soon(session, async move |token| {

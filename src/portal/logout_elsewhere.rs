@@ -1,6 +1,8 @@
 //! Logging out where people log in at another site: the provider says that a session of its own is over (back-channel), and
 //! who logs out here is sent there to log out, too. What ends here has ended before anybody is answered.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde_json::json;
 
@@ -84,7 +86,7 @@ impl Portal {
     fn elsewhere(&self, id: &str) -> Option<&Oidc> {
         let provider = self.providers.iter().find(|provider| provider.id == id)?;
         match &provider.means {
-            Means::Elsewhere(oidc) => Some(oidc),
+            Means::Elsewhere(site) => site.oidc().map(Arc::as_ref),
             Means::AtApp(_) | Means::Form(_) => None,
         }
     }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::login::{ExternalSettings, LoginMethod, Oidc};
+use crate::login::{ExternalSettings, LoginMethod, Site};
 use crate::secret::Keyring;
 use crate::session::{CookieName, LiveSession, Sessions};
 use crate::telemetry::{Audit, Metrics};
@@ -88,7 +88,7 @@ pub enum Means {
     /// By what is typed into a form of ours.
     Form(Arc<dyn LoginMethod>),
     /// At another site, which sends the browser back.
-    Elsewhere(Arc<Oidc>),
+    Elsewhere(Site),
 }
 
 /// A request to one of the endpoints.

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::chromium::look;
-use crate::support::{Certified, Chromium, Process, Reply, Upstream, eventually, proxy, upstream};
+use crate::support::{
+    Certified, Chromium, Process, Reply, Upstream, eventually, proxy, self_signed, upstream,
+};
 
 const CLAIMS: &str = "claims = { user = \"preferred_username\", groups = \"groups\" }";
 
@@ -64,12 +66,7 @@ impl Bench {
         let key = folder.path().join("oidc.key");
         std::fs::write(&key, pair.serialize_pem()).unwrap();
         std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
-        let file = folder.path().join("doorward.toml");
-        let text = std::fs::read_to_string(&file).unwrap();
-        // The browser believes no certificate that no authority has signed.
-        let own = "certificates = [{ cert = \"site.pem\", key = \"site.key\" }]";
-        assert!(text.contains(own), "{text}");
-        std::fs::write(&file, text.replace(own, "self_signed = true")).unwrap();
+        self_signed(folder.path());
         let mut process = Process::start(folder.path(), &["run", "--config", "doorward.toml"]);
         let origin = format!("https://localhost:{}", process.addr().await.port());
         let public = jwk(&pair);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use doorward::config::{
     self, CertificateSource, ConfigErrors, MINIMAL, Missing, Settings, StoreSettings,
 };
-use doorward::login::{ClaimPath, ClientAuthentication, Kind};
+use doorward::login::{ClaimPath, ClientAuthentication, Kind, OAuth2Settings, SubjectKind};
 use doorward::routing::Access;
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -1327,6 +1327,198 @@ fn a_provider_that_is_known_needs_little_more_than_its_name() {
         assert!(oidc.mapping.verified_email, "{preset}");
         assert!(issuer.is_empty() || oidc.issuer == issuer);
     }
+}
+
+/// The minimal file with a provider of type `oauth2` beside the local users; `keys` come over what is good.
+fn oauth2_with(keys: &[(&str, &str)]) -> String {
+    let mut good = vec![
+        ("id", "\"hub\""),
+        ("type", "\"oauth2\""),
+        ("authorization_url", "\"https://hub.example.com/authorize\""),
+        ("token_url", "\"https://hub.example.com/token\""),
+        ("userinfo_url", "\"https://hub.example.com/user\""),
+        ("client_id", "\"doorward\""),
+        ("client_auth", "\"none\""),
+        ("claims", "{ subject = \"id\" }"),
+    ];
+    good.retain(|(key, _)| !keys.iter().any(|(other, _)| other == key));
+    let all = good
+        .iter()
+        .chain(keys)
+        .filter(|(_, value)| !value.is_empty());
+    let lines: Vec<_> = all.map(|(key, value)| format!("{key} = {value}")).collect();
+    format!("{MINIMAL}\n[[provider]]\n{}\n", lines.join("\n"))
+}
+
+fn oauth2(text: &str) -> OAuth2Settings {
+    let settings = Place::new().load(text).unwrap();
+    match &settings.providers[1].kind {
+        Kind::OAuth2(site) => (**site).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_site_with_oauth_is_told_where_to_be_asked() {
+    let little = oauth2(&oauth2_with(&[]));
+    assert_eq!(little.mapping.user, ClaimPath::parse("sub"));
+    assert_eq!(little.subject, (ClaimPath::parse("id"), SubjectKind::Text));
+    assert!(little.mapping.verified_email && little.scopes.is_empty() && little.issuer.is_none());
+    assert!(little.mapping.groups.is_none() && little.group_parts.is_empty());
+    let own = oauth2(&oauth2_with(&[(
+        "claims",
+        "{ subject = \"id\", groups = \"a.b\" }",
+    )]));
+    assert_eq!(own.mapping.groups, Some(ClaimPath::parse("a.b")));
+    assert!(own.group_parts.is_empty());
+
+    let nowhere = ["authorization_url", "token_url", "userinfo_url", "claims"].map(|key| (key, ""));
+    let github = [
+        &nowhere[..],
+        &[("preset", "\"github\""), ("type", "\"oauth2\"")],
+    ]
+    .concat();
+    let text = oauth2_with(&github);
+    let known = oauth2(&text);
+    let places: Vec<_> = known.places.all().map(url::Url::as_str).collect();
+    assert_eq!(
+        places,
+        [
+            "https://github.com/login/oauth/authorize",
+            "https://github.com/login/oauth/access_token",
+            "https://api.github.com/user",
+            "https://api.github.com/user/emails?per_page=100",
+            "https://api.github.com/user/orgs?per_page=100",
+        ]
+    );
+    assert_eq!(known.scopes, ["user:email", "read:org"]);
+    assert_eq!(
+        known.subject,
+        (ClaimPath::parse("id"), SubjectKind::Integer)
+    );
+    assert_eq!(known.mapping.user, ClaimPath::parse("sub"));
+    assert_eq!(known.group_parts, [ClaimPath::parse("login")]);
+    assert_eq!(
+        Place::new().load(&text).unwrap().providers[1].name,
+        "GitHub"
+    );
+    // Of another server nothing is known: a token of it is no business of GitHub's.
+    let server = oauth2(&oauth2_with(&[
+        ("preset", "\"github\""),
+        ("scopes", "[]"),
+        ("claims", "{ user = \"login\" }"),
+    ]));
+    assert_eq!(server.places.all().count(), 3);
+    assert!(server.scopes.is_empty() && server.group_parts.is_empty());
+    assert_eq!(server.mapping.user, ClaimPath::parse("login"));
+}
+
+/// Keys of such a site that cannot be right, and what is said about them.
+const IMPOSSIBLE_SITES: &[(Keys, &str)] = &[
+    (
+        &[("authorization_url", "")],
+        "provider.authorization_url: is missing",
+    ),
+    (&[("token_url", "")], "provider.token_url: is missing"),
+    (&[("userinfo_url", "")], "provider.userinfo_url: is missing"),
+    (
+        &[("preset", "\"github\""), ("token_url", "")],
+        "provider.token_url: is missing",
+    ),
+    (
+        &[("token_url", "\"http://hub.example.com/token\"")],
+        "is not an https address",
+    ),
+    (
+        &[("userinfo_url", "\"https://u:p@hub.example.com/user\"")],
+        "is not an https address",
+    ),
+    (
+        &[("emails_url", "\"http://10.0.0.1/\"")],
+        "is not an https address",
+    ),
+    (
+        &[("groups_url", "\"ftp://hub.example.com/\"")],
+        "is not an https address",
+    ),
+    (
+        &[("authorization_url", "\"https://hub.example.com/#x\"")],
+        "is not an https address",
+    ),
+    (&[("claims", "")], "provider.claims.subject: is missing"),
+    (&[("claims", "{ subject = \"\" }")], "must not be empty"),
+    (
+        &[("claims", "{ subject = \"id\", subject_type = \"number\" }")],
+        "is not one of",
+    ),
+    (
+        &[("claims", "{ subject = \"id\", user = \"a..b\" }")],
+        "is not the name of a claim",
+    ),
+    (
+        &[("claims", "{ subject = \"id\", groups = [\"a\", \"b\"] }")],
+        "names the parts of a name in the answer of `groups_url`",
+    ),
+    (
+        &[
+            ("emails_url", "\"https://hub.example.com/m\""),
+            ("claims", "{ subject = \"id\", email = \"mail\" }"),
+        ],
+        "says where the address is, and so does `emails_url`",
+    ),
+    (&[("preset", "\"githup\"")], "did you mean \"github\"?"),
+    (&[("preset", "\"google\"")], "is not one of \"github\""),
+    (
+        &[("max_auth_age", "\"1h\"")],
+        "provider.max_auth_age: unknown key",
+    ),
+    (
+        &[("acr_values", "[\"phr\"]")],
+        "provider.acr_values: unknown key",
+    ),
+    (&[("refresh", "true")], "provider.refresh: unknown key"),
+    (
+        &[("client_auth", "\"client_secret_basic\"")],
+        "provider.client_secret: is missing",
+    ),
+    (&[("issuer", "\"hub\"")], "is not the address of a provider"),
+];
+
+#[test]
+fn a_site_that_cannot_be_right_is_refused_with_the_reason() {
+    let place = Place::new();
+    for (keys, told) in IMPOSSIBLE_SITES {
+        let complaints = place.complaints(&oauth2_with(keys));
+        assert!(complaints.contains(told), "{told}: {complaints}");
+    }
+    let here = ["authorization_url", "token_url", "userinfo_url"]
+        .map(|key| (key, "\"http://127.0.0.1:8080/x\""));
+    assert!(place.load(&oauth2_with(&here)).is_ok());
+}
+
+#[test]
+fn a_route_does_not_ask_for_what_no_provider_tells() {
+    let place = Place::new();
+    let route = |rest: &str| {
+        let text = oauth2_with(&[]);
+        format!(
+            "{text}\n[[route]]\nhost = \"vault.example\"\naccess = \"user\"\nupstream = \"http://127.0.0.1:1\"\nmax_auth_age = \"10m\"\n{rest}\n"
+        )
+    };
+    assert!(place.load(&route("")).is_ok(), "local users can");
+    assert!(place.load(&route("provider = \"local\"")).is_ok());
+    let complaints = place.complaints(&route("provider = \"hub\""));
+    assert!(
+        complaints.contains("nobody could show a login as young"),
+        "{complaints}"
+    );
+    let local = "[[provider]]\nid = \"local\"\ntype = \"local\"\nusers = \"users.toml\"\n";
+    let alone = route("").replace(local, "");
+    assert!(
+        place
+            .complaints(&alone)
+            .contains("nobody could show a login as young")
+    );
 }
 
 #[test]

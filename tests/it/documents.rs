@@ -161,11 +161,14 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 26] = [
+    const NOT_DEFAULTS: [&str; 31] = [
+        "provider.authorization_url",
         "provider.client_key",
         "provider.client_key_id",
         "provider.ca_file",
         "provider.client_id",
+        "provider.emails_url",
+        "provider.groups_url",
         "provider.id",
         "provider.issuer",
         "provider.login_url",
@@ -173,7 +176,9 @@ fn defaults_of_the_file() -> Vec<(String, String)> {
         "provider.name",
         "provider.preset",
         "provider.return_parameter",
+        "provider.token_url",
         "provider.type",
+        "provider.userinfo_url",
         "provider.users",
         "server.admin_listen",
         "server.http_listen",

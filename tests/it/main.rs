@@ -42,6 +42,7 @@ mod kinds;
 mod lifecycle;
 mod limits;
 mod model;
+mod oauth2;
 mod oidc;
 mod oidc_logout;
 mod oidc_presets;

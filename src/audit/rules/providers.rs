@@ -3,7 +3,7 @@
 use super::{Judge, Routed, Rule};
 use crate::audit::Severity::{High, Low, Medium};
 use crate::audit::{Evidence, Fault};
-use crate::login::{Kind, OidcSettings};
+use crate::login::{Kind, Mapping};
 use crate::routing::Access;
 
 pub(super) const RULES: &[Rule] = &[
@@ -45,11 +45,13 @@ fn access_by_any_provider(evidence: &Evidence<'_>, routed: &Routed<'_>) -> Optio
 }
 
 fn unverified_email_as_user(evidence: &Evidence<'_>) -> Option<Fault> {
-    let is_guess = |oidc: &OidcSettings| {
-        let mapping = &oidc.mapping;
-        !mapping.verified_email && mapping.user == mapping.email
-    };
-    let key = first(evidence, is_guess, "claims.verified_email")?;
+    let is_guess = |mapping: &Mapping| !mapping.verified_email && mapping.user == mapping.email;
+    let index = first(evidence, |kind| match kind {
+        Kind::External(_) | Kind::Local(_) => false,
+        Kind::OAuth2(site) => is_guess(&site.mapping),
+        Kind::Oidc(oidc) => is_guess(&oidc.mapping),
+    })?;
+    let key = format!("provider[{index}].claims.verified_email");
     let fault = Fault::new(High, key, "users are who an unverified address says");
     Some(
         fault.advise(
@@ -68,22 +70,21 @@ fn app_logs_in(_: &Evidence<'_>, routed: &Routed<'_>) -> Option<Fault> {
 
 /// The configuration allows it on this machine alone.
 fn provider_without_tls(evidence: &Evidence<'_>) -> Option<Fault> {
-    let is_plain = |oidc: &OidcSettings| oidc.issuer.starts_with("http://");
-    let key = first(evidence, is_plain, "issuer")?;
-    let fault = Fault::new(Low, key, "asked without TLS");
+    let index = first(evidence, |kind| match kind {
+        Kind::External(_) | Kind::Local(_) => false,
+        Kind::OAuth2(site) => site.places.all().any(|place| place.scheme() == "http"),
+        Kind::Oidc(oidc) => oidc.issuer.starts_with("http://"),
+    })?;
+    let key = match evidence.settings.providers.get(index).map(|it| &it.kind) {
+        Some(Kind::OAuth2(_)) => "token_url",
+        _ => "issuer",
+    };
+    let fault = Fault::new(Low, format!("provider[{index}].{key}"), "asked without TLS");
     Some(fault.advise("https, with `ca_file` where no public authority signs"))
 }
 
-/// The key of the first provider that fits.
-fn first(
-    evidence: &Evidence<'_>,
-    fits: impl Fn(&OidcSettings) -> bool,
-    key: &str,
-) -> Option<String> {
+/// The first provider that fits.
+fn first(evidence: &Evidence<'_>, fits: impl Fn(&Kind) -> bool) -> Option<usize> {
     let mut providers = evidence.settings.providers.iter();
-    let index = providers.position(|provider| match &provider.kind {
-        Kind::Oidc(oidc) => fits(oidc),
-        Kind::External(_) | Kind::Local(_) => false,
-    })?;
-    Some(format!("provider[{index}].{key}"))
+    providers.position(|provider| fits(&provider.kind))
 }

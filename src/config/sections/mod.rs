@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod provider;
 mod provider_external;
+mod provider_oauth2;
 mod provider_oidc;
 mod provider_preset;
 mod route;
@@ -86,6 +87,9 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         type = 'local'
         [[provider]]
         type = 'external'
+        [[provider]]
+        type = 'oauth2'
+        claims = {}
         [[provider]]
         type = 'oidc'
         client_secret = {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::provider_external::{self, Place};
-use super::provider_oidc;
+use super::{provider_oauth2, provider_oidc};
 use crate::config::reader::{Section, Value, quoted};
 use crate::login::{Kind, LocalSettings, Settings, TOKENS};
 
@@ -32,6 +32,7 @@ pub(super) struct Providers {
 enum Type {
     External,
     Local,
+    OAuth2,
     Oidc,
 }
 
@@ -44,6 +45,14 @@ impl Providers {
     /// The login pages of apps, each with its provider's id.
     pub(super) fn external(&self) -> impl Iterator<Item = (&str, &Place)> {
         self.external.iter().map(|(id, place)| (id.as_str(), place))
+    }
+
+    /// Whether users who log in at this one, or at any, can show when they did.
+    pub(super) fn tell_when(&self, id: Option<&str>) -> bool {
+        let counts = |provider: &&Provider| id.is_none_or(|id| provider.settings.id == id);
+        let mut all = self.read.iter().filter(counts).peekable();
+        let is_silent = |provider: &Provider| matches!(provider.settings.kind, Kind::OAuth2(_));
+        all.peek().is_none() || !all.all(is_silent)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -90,6 +99,12 @@ fn provider(section: Section<'_>, others: &mut Providers) -> Option<Provider> {
             refuse_second(&section, others);
             local(&section).map(Kind::Local)
         }
+        Some(Type::OAuth2) => {
+            name = name.or_else(|| provider_oauth2::label(&section).map(str::to_owned));
+            provider_oauth2::read(&section)
+                .map(Box::new)
+                .map(Kind::OAuth2)
+        }
         Some(Type::Oidc) => {
             name = name.or_else(|| provider_oidc::label(&section).map(str::to_owned));
             provider_oidc::read(&section).map(Box::new).map(Kind::Oidc)
@@ -113,6 +128,7 @@ fn kind(value: &Value<'_>) -> Option<Type> {
     value.choice(&[
         ("external", Type::External),
         ("local", Type::Local),
+        ("oauth2", Type::OAuth2),
         ("oidc", Type::Oidc),
     ])
 }
@@ -201,6 +217,10 @@ fn default_name(kind: &Kind) -> String {
             None => "Account of the app".to_owned(),
         },
         Kind::Local(_) => "User name and password".to_owned(),
+        Kind::OAuth2(site) => {
+            let host = site.places.authorization.host_str();
+            host.unwrap_or_default().to_owned()
+        }
         Kind::Oidc(oidc) => {
             let url = Url::parse(&oidc.issuer).ok();
             let host = url.as_ref().and_then(Url::host_str);

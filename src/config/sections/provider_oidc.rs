@@ -21,7 +21,7 @@ const SECRET: Words = Words {
 };
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum By {
+pub(super) enum By {
     Basic,
     Post,
     Key,
@@ -35,7 +35,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
     let client_id = section
         .required("client_id", "client_id = \"doorward\"")
         .and_then(|value| value.text());
-    let authentication = authentication(section);
+    let authentication = authentication(section, By::Basic);
     let algorithms = algorithms(section);
     let authorities = section.value("ca_file");
     let authorities = authorities.as_ref().and_then(store_authorities::read);
@@ -146,7 +146,8 @@ pub(super) fn issuer<'a>(value: &Value<'a>) -> Option<&'a str> {
     None
 }
 
-fn authentication(section: &Section<'_>) -> Option<ClientAuthentication> {
+/// `usual` is how it is shown where the file does not say.
+pub(super) fn authentication(section: &Section<'_>, usual: By) -> Option<ClientAuthentication> {
     const BY: [(&str, By); 4] = [
         ("client_secret_basic", By::Basic),
         ("client_secret_post", By::Post),
@@ -155,7 +156,7 @@ fn authentication(section: &Section<'_>) -> Option<ClientAuthentication> {
     ];
     let secret = section.value("client_secret");
     store_password::know(secret.as_ref());
-    let by = section.choice("client_auth", &BY).unwrap_or(By::Basic);
+    let by = section.choice("client_auth", &BY).unwrap_or(usual);
     let key = client_key(section, by);
     match (by, &secret) {
         (By::Nothing, None) => Some(ClientAuthentication::None),
@@ -233,7 +234,7 @@ fn scopes(section: &Section<'_>, usual: Vec<String>) -> Vec<String> {
 }
 
 /// What travels in a list with spaces between.
-fn words(section: &Section<'_>, key: &'static str, noun: &str) -> Vec<String> {
+pub(super) fn words(section: &Section<'_>, key: &'static str, noun: &str) -> Vec<String> {
     let given = section.strings(key);
     for (text, value) in &given {
         // RFC 6749 section 3.3.
@@ -264,7 +265,7 @@ pub(super) fn mapping(section: &Section<'_>, groups: Option<&str>) -> Mapping {
     mapping
 }
 
-fn claim<'a>(value: &Value<'a>) -> Option<&'a str> {
+pub(super) fn claim<'a>(value: &Value<'a>) -> Option<&'a str> {
     let text = value.text()?;
     let has_gap = !text.contains('/') && text.split('.').any(str::is_empty);
     if has_gap || text.contains(char::is_control) {

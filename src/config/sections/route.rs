@@ -92,6 +92,7 @@ pub(super) fn judge_together(
     }
     for placed in &routing.routes {
         refuse_stranger(report, placed, providers);
+        refuse_timeless(report, placed, providers);
     }
     route_login::judge(report, &routing.routes, providers);
     let is_asked_about = |placed: &&Placed| placed.route.upstream.is_none();
@@ -159,6 +160,20 @@ fn refuse_stranger(report: &Report<'_>, placed: &Placed, providers: &Providers) 
         None => "the `id` of a `[[provider]]`".to_owned(),
     };
     complaint.help(help).push();
+}
+
+/// A login that is to be young, where no provider says how old one is: nobody could pass.
+fn refuse_timeless(report: &Report<'_>, placed: &Placed, providers: &Providers) {
+    let route = &placed.route;
+    if route.max_auth_age.is_none() || providers.tell_when(route.provider.as_deref()) {
+        return;
+    }
+    let place = placed.provider.as_ref().unwrap_or(&placed.header);
+    let message = "nobody could show a login as young as `max_auth_age` says: with OAuth 2.0 no provider tells when that was";
+    let complaint = report.complaint(place.clone(), "route.provider", message.to_owned());
+    complaint
+        .help("remove `max_auth_age`, or name a provider of another type")
+        .push();
 }
 
 fn route(

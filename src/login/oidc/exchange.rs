@@ -1,4 +1,4 @@
-//! The two requests that end a login: a code for tokens, and an access token for what the provider knows of the user.
+//! The requests that end a login: a code for tokens, and an access token for what the provider knows of the user.
 
 use std::fmt::Display;
 
@@ -10,13 +10,13 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::Value;
+use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
+use super::ClientAuthentication;
 use super::fault::{Flaw, OidcError};
-use super::metadata::Metadata;
 use super::token::Claims;
-use super::{ClientAuthentication, OidcSettings};
 use crate::clock::Timestamp;
 use crate::outbound::Outbound;
 
@@ -24,7 +24,7 @@ use crate::outbound::Outbound;
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(in crate::login) struct Exchange {
     outbound: Outbound,
     client_id: String,
     authentication: ClientAuthentication,
@@ -32,11 +32,11 @@ pub(super) struct Exchange {
 
 /// A code, and what shows that it was given for a login of ours.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Grant<'a> {
-    pub(super) code: &'a str,
-    pub(super) redirect_uri: &'a str,
-    pub(super) now: Timestamp,
-    pub(super) verifier: &'a str,
+pub(in crate::login) struct Grant<'a> {
+    pub(in crate::login) code: &'a str,
+    pub(in crate::login) redirect_uri: &'a str,
+    pub(in crate::login) now: Timestamp,
+    pub(in crate::login) verifier: &'a str,
 }
 
 pub(super) struct Tokens {
@@ -64,68 +64,79 @@ struct TokenError {
 }
 
 impl Exchange {
-    pub(super) fn new(outbound: Outbound, settings: &OidcSettings) -> Self {
+    pub(in crate::login) fn new(
+        outbound: Outbound,
+        (client_id, authentication): (&str, &ClientAuthentication),
+    ) -> Self {
         Self {
             outbound,
-            client_id: settings.client_id.clone(),
-            authentication: settings.authentication.clone(),
+            client_id: client_id.to_owned(),
+            authentication: authentication.clone(),
         }
     }
 
     pub(super) async fn redeem(
         &self,
-        metadata: &Metadata,
+        endpoint: &Url,
         grant: &Grant<'_>,
     ) -> Result<Tokens, OidcError> {
+        read_tokens(&self.send_code(endpoint, grant).await?)
+    }
+
+    /// What a token endpoint answers to a code, where it does not refuse.
+    pub(in crate::login) async fn send_code(
+        &self,
+        endpoint: &Url,
+        grant: &Grant<'_>,
+    ) -> Result<Response<Bytes>, OidcError> {
         let pairs = [
             ("grant_type", "authorization_code"),
             ("code", grant.code),
             ("redirect_uri", grant.redirect_uri),
             ("code_verifier", grant.verifier),
         ];
-        self.tokens(metadata, (&pairs, grant.now)).await
+        self.ask(endpoint, (&pairs, grant.now)).await
     }
 
     /// For a refresh token (RFC 6749 section 6).
     pub(super) async fn renew(
         &self,
-        metadata: &Metadata,
+        endpoint: &Url,
         (token, now): (&str, Timestamp),
     ) -> Result<Tokens, OidcError> {
         let pairs = [("grant_type", "refresh_token"), ("refresh_token", token)];
-        self.tokens(metadata, (&pairs, now)).await
+        read_tokens(&self.ask(endpoint, (&pairs, now)).await?)
     }
 
-    async fn tokens(
+    async fn ask(
         &self,
-        metadata: &Metadata,
+        endpoint: &Url,
         asked: (&[(&str, &str)], Timestamp),
-    ) -> Result<Tokens, OidcError> {
-        let request = self.token_request(metadata, asked)?;
+    ) -> Result<Response<Bytes>, OidcError> {
+        let request = self.token_request(endpoint, asked)?;
         let answer = self.outbound.send(request).await?;
         if answer.status() != StatusCode::OK {
             return Err(refusal(&answer));
         }
-        let tokens: TokenAnswer = serde_json::from_slice(answer.body())
-            .map_err(|_| Flaw::Shape("its tokens cannot be read, or one is missing"))?;
-        if !tokens.token_type.eq_ignore_ascii_case("bearer") {
-            return Err(Flaw::Shape("its access token is of another type than Bearer").into());
-        }
-        Ok(Tokens {
-            id_token: tokens.id_token,
-            access_token: tokens.access_token,
-            refresh_token: tokens.refresh_token,
-            expires_in: tokens.expires_in.as_ref().and_then(Value::as_u64),
-        })
+        Ok(answer)
     }
 
     pub(super) async fn user_info(
         &self,
-        metadata: &Metadata,
+        endpoint: Option<&Url>,
         access_token: &str,
     ) -> Result<Claims, OidcError> {
-        let place = metadata.userinfo_endpoint.as_ref();
-        let place = place.ok_or(Flaw::Shape("it has no user-info endpoint"))?;
+        let endpoint = endpoint.ok_or(Flaw::Shape("it has no user-info endpoint"))?;
+        let answer = self.get((endpoint, access_token)).await?;
+        let claims = serde_json::from_slice(answer.body());
+        Ok(claims.map_err(|_| Flaw::Shape("what it knows of the user cannot be read"))?)
+    }
+
+    /// What is at a place for who has an access token.
+    pub(in crate::login) async fn get(
+        &self,
+        (place, access_token): (&Url, &str),
+    ) -> Result<Response<Bytes>, OidcError> {
         let bearer = HeaderValue::try_from(format!("Bearer {access_token}"));
         let mut bearer = bearer.map_err(|_| Flaw::Shape("its access token is no text"))?;
         bearer.set_sensitive(true);
@@ -138,18 +149,17 @@ impl Exchange {
         if answer.status() != StatusCode::OK {
             return Err(refusal(&answer));
         }
-        let claims = serde_json::from_slice(answer.body());
-        Ok(claims.map_err(|_| Flaw::Shape("what it knows of the user cannot be read"))?)
+        Ok(answer)
     }
 
     fn token_request(
         &self,
-        metadata: &Metadata,
+        endpoint: &Url,
         (pairs, now): (&[(&str, &str)], Timestamp),
     ) -> Result<Request<Full<Bytes>>, OidcError> {
         let mut form = Serializer::new(String::new());
         form.extend_pairs(pairs);
-        let mut request = Request::post(metadata.token_endpoint.as_str())
+        let mut request = Request::post(endpoint.as_str())
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         match &self.authentication {
@@ -161,7 +171,7 @@ impl Exchange {
                 request = request.header(AUTHORIZATION, credentials);
             }
             ClientAuthentication::Key(key) => {
-                let whose = (self.client_id.as_str(), metadata.token_endpoint.as_str());
+                let whose = (self.client_id.as_str(), endpoint.as_str());
                 let assertion = key.assertion(whose, now).map_err(unsendable)?;
                 form.append_pair("client_assertion_type", ASSERTION_TYPE)
                     .append_pair("client_assertion", &assertion);
@@ -180,6 +190,20 @@ impl Exchange {
     }
 }
 
+fn read_tokens(answer: &Response<Bytes>) -> Result<Tokens, OidcError> {
+    let tokens: TokenAnswer = serde_json::from_slice(answer.body())
+        .map_err(|_| Flaw::Shape("its tokens cannot be read, or one is missing"))?;
+    if !tokens.token_type.eq_ignore_ascii_case("bearer") {
+        return Err(Flaw::Shape("its access token is of another type than Bearer").into());
+    }
+    Ok(Tokens {
+        id_token: tokens.id_token,
+        access_token: tokens.access_token,
+        refresh_token: tokens.refresh_token,
+        expires_in: tokens.expires_in.as_ref().and_then(Value::as_u64),
+    })
+}
+
 fn unsendable(error: impl Display) -> OidcError {
     OidcError::Unavailable(error.to_string())
 }
@@ -196,10 +220,7 @@ fn refusal(answer: &Response<Bytes>) -> OidcError {
     let status = answer.status();
     let told: Option<TokenError> = serde_json::from_slice(answer.body()).ok();
     match told {
-        Some(TokenError { error }) if status.is_client_error() => {
-            let word: String = error.chars().take(64).collect();
-            OidcError::Refused(word.escape_debug().to_string())
-        }
+        Some(TokenError { error }) if status.is_client_error() => OidcError::refused(&error),
         _ => OidcError::Unavailable(format!("it answers {status}")),
     }
 }

@@ -19,6 +19,14 @@ pub enum OidcError {
     Unbelievable(#[from] Flaw),
 }
 
+impl OidcError {
+    /// With the protocol's word for it, which somebody else wrote.
+    pub(in crate::login) fn refused(word: &str) -> Self {
+        let word: String = word.chars().take(64).collect();
+        Self::Refused(word.escape_debug().to_string())
+    }
+}
+
 impl From<OutboundError> for OidcError {
     fn from(error: OutboundError) -> Self {
         Self::Unavailable(error.to_string())

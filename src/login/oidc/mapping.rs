@@ -9,7 +9,7 @@ use crate::identity::{Identity, Subject};
 
 /// The longest user, name, address or group, in characters, and how many groups one user may be in.
 const LONGEST: usize = 256;
-const MOST_GROUPS: usize = 1000;
+pub(in crate::login) const MOST_GROUPS: usize = 1000;
 
 /// Which claims hold what.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,7 +36,7 @@ impl ClaimPath {
         Self(text.split('.').map(str::to_owned).collect())
     }
 
-    fn find<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value> {
+    pub(in crate::login) fn find<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value> {
         let (first, rest) = self.0.split_first()?;
         let found = rest.iter().try_fold(claims.get(first)?, |value, name| {
             value.as_object()?.get(name)
@@ -44,7 +44,7 @@ impl ClaimPath {
         Some(found).filter(|value| !value.is_null())
     }
 
-    fn flaw(&self) -> Flaw {
+    pub(in crate::login) fn flaw(&self) -> Flaw {
         Flaw::Claim(self.0.join("."))
     }
 }
@@ -52,7 +52,11 @@ impl ClaimPath {
 impl Mapping {
     /// `told` are an ID token's claims and, after them, those of the user-info endpoint. The first that says something
     /// is believed.
-    pub(super) fn identity(&self, provider: &str, told: &[&Claims]) -> Result<Identity, Flaw> {
+    pub(in crate::login) fn identity(
+        &self,
+        provider: &str,
+        told: &[&Claims],
+    ) -> Result<Identity, Flaw> {
         let id = told.first().copied().map(|claims| claims.text("sub"));
         let id = id.ok_or(Flaw::Claim("sub".to_owned()))??;
         if id.len() > LONGEST
@@ -118,7 +122,7 @@ fn first<'c>(path: &ClaimPath, told: &[&'c Claims]) -> Option<&'c Value> {
     told.iter().find_map(|claims| path.find(&claims.0))
 }
 
-fn is_plain(text: &str) -> bool {
+pub(in crate::login) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= LONGEST && !text.contains(char::is_control)
 }
 

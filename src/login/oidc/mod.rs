@@ -3,15 +3,15 @@
 
 mod bearer;
 mod client_key;
-mod exchange;
+pub(super) mod exchange;
 mod fault;
 mod keys;
 mod known;
-mod mapping;
+pub(super) mod mapping;
 mod metadata;
 mod refreshing;
-mod spent;
-mod token;
+pub(super) mod spent;
+pub(super) mod token;
 
 pub use bearer::{Issuer, IssuerSettings, Issuers};
 pub use client_key::ClientKey;
@@ -23,7 +23,6 @@ pub use metadata::is_loopback;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
@@ -43,10 +42,10 @@ use crate::outbound::{Limits, Outbound, OutboundError};
 use crate::secret::Secret;
 
 /// No answer of a provider is larger.
-const MAX_ANSWER: usize = 512 * 1024;
+pub(super) const MAX_ANSWER: usize = 512 * 1024;
 
 /// Logins whose codes are being redeemed at one provider; more wait for as long as an answer may take.
-const MAX_AT_ONCE: usize = 64;
+pub(super) const MAX_AT_ONCE: usize = 64;
 
 /// What the header of a token may say that it is.
 const ID_TOKEN: [Option<&str>; 2] = [None, Some("jwt")];
@@ -163,7 +162,7 @@ impl Oidc {
         let source = Source::Discovery(settings.issuer.clone());
         Ok(Self {
             known: Known::new(id.clone(), source, outbound.clone()),
-            exchange: Exchange::new(outbound, &settings),
+            exchange: Exchange::new(outbound, (&settings.client_id, &settings.authentication)),
             id,
             settings,
             clock,
@@ -188,8 +187,6 @@ impl Oidc {
             .metadata
             .authorization_endpoint
             .clone();
-        let challenge = digest(&SHA256, verifier(pending).as_bytes());
-        let challenge = BASE64_URL_SAFE_NO_PAD.encode(challenge);
         let mut query = place.query_pairs_mut();
         query
             .append_pair("response_type", "code")
@@ -198,7 +195,7 @@ impl Oidc {
             .append_pair("scope", &self.settings.scopes.join(" "))
             .append_pair("state", beginning.state)
             .append_pair("nonce", &nonce(pending))
-            .append_pair("code_challenge", &challenge)
+            .append_pair("code_challenge", &pending.challenge())
             .append_pair("code_challenge_method", "S256");
         if !self.settings.acr_values.is_empty() {
             query.append_pair("acr_values", &self.settings.acr_values.join(" "));
@@ -235,10 +232,7 @@ impl Oidc {
             None if provided.metadata.names_itself => return Err(Flaw::Issuer.into()),
             _ => {}
         }
-        let code = answer.outcome.map_err(|error| {
-            let word: String = error.chars().take(64).collect();
-            OidcError::Refused(word.escape_debug().to_string())
-        })?;
+        let code = answer.outcome.map_err(OidcError::refused)?;
         if !self.spent.spend(&pending.nonce, self.clock.now()) {
             return Err(Flaw::Nonce.into());
         }
@@ -247,9 +241,10 @@ impl Oidc {
             code,
             redirect_uri: answer.redirect_uri,
             now: self.clock.now(),
-            verifier: &verifier(pending),
+            verifier: &pending.verifier(),
         };
-        let tokens = self.exchange.redeem(&provided.metadata, &grant).await?;
+        let endpoint = &provided.metadata.token_endpoint;
+        let tokens = self.exchange.redeem(endpoint, &grant).await?;
         let id_token = tokens
             .id_token
             .as_ref()
@@ -270,8 +265,11 @@ impl Oidc {
         let mut told = vec![&token.claims];
         let asked;
         if self.settings.user_info {
-            let (metadata, access) = (&provided.metadata, &tokens.access_token);
-            asked = self.exchange.user_info(metadata, access).await?;
+            let endpoint = provided.metadata.userinfo_endpoint.as_ref();
+            asked = self
+                .exchange
+                .user_info(endpoint, &tokens.access_token)
+                .await?;
             if asked.text("sub")? != token.claims.text("sub")? {
                 return Err(Flaw::Claim("sub".to_owned()).into());
             }
@@ -352,9 +350,7 @@ impl Oidc {
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, OidcError> {
-        let turn = tokio::time::timeout(self.settings.timeout, self.turns.acquire()).await;
-        let turn = turn.ok().and_then(Result::ok);
-        turn.ok_or_else(|| OidcError::Unavailable("too many ask at once".to_owned()))
+        turn(&self.turns, self.settings.timeout).await
     }
 
     fn hint(&self, id_token: &str) -> Option<String> {
@@ -389,11 +385,16 @@ impl Oidc {
     }
 }
 
-fn nonce(pending: &PendingLogin) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(pending.nonce)
+/// A place among those who may ask at once.
+pub(super) async fn turn(
+    turns: &Semaphore,
+    longest: Duration,
+) -> Result<SemaphorePermit<'_>, OidcError> {
+    let turn = tokio::time::timeout(longest, turns.acquire()).await;
+    let turn = turn.ok().and_then(Result::ok);
+    turn.ok_or_else(|| OidcError::Unavailable("too many ask at once".to_owned()))
 }
 
-/// The code verifier (RFC 7636 section 4.1): 43 characters.
-fn verifier(pending: &PendingLogin) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(pending.verifier)
+fn nonce(pending: &PendingLogin) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(pending.nonce)
 }

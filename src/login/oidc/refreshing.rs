@@ -27,7 +27,9 @@ impl Oidc {
         let provided = self.known.provided()?;
         let _turn = self.turn().await?;
         let now = self.clock.now();
-        let renew = self.exchange.renew(&provided.metadata, (token, now));
+        let renew = self
+            .exchange
+            .renew(&provided.metadata.token_endpoint, (token, now));
         let tokens = renew.await?;
         let (opened, asked);
         let mut told = Vec::new();
@@ -37,8 +39,11 @@ impl Oidc {
             told.push(&opened.claims);
         }
         if self.settings.user_info {
-            let (metadata, access) = (&provided.metadata, &tokens.access_token);
-            asked = self.exchange.user_info(metadata, access).await?;
+            let endpoint = provided.metadata.userinfo_endpoint.as_ref();
+            asked = self
+                .exchange
+                .user_info(endpoint, &tokens.access_token)
+                .await?;
             told.push(&asked);
         }
         for claims in &told {

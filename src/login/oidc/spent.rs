@@ -14,7 +14,7 @@ const MEMORY: Duration = Duration::from_hours(2);
 const MOST: usize = 100_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Spent(Mutex<Memory>);
+pub(in crate::login) struct Spent(Mutex<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
@@ -33,7 +33,7 @@ impl Spent {
     }
 
     /// Whether this is the first time.
-    pub(super) fn spend(&self, nonce: &[u8; 16], now: Timestamp) -> bool {
+    pub(in crate::login) fn spend(&self, nonce: &[u8; 16], now: Timestamp) -> bool {
         let mut memory = self.0.lock();
         while let Some((since, old)) = memory.oldest_first.front().copied()
             && (now.since(since) > MEMORY || memory.oldest_first.len() >= MOST)
@@ -48,7 +48,7 @@ impl Spent {
         is_new
     }
 
-    pub(super) fn holds(&self, nonce: &[u8; 16]) -> bool {
+    pub(in crate::login) fn holds(&self, nonce: &[u8; 16]) -> bool {
         self.0.lock().seen.contains(nonce)
     }
 }

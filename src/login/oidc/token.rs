@@ -65,7 +65,7 @@ pub(super) struct Logout<'a> {
 
 /// Names and values; no name comes twice.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Claims(pub(super) Map<String, Value>);
+pub(in crate::login) struct Claims(pub(in crate::login) Map<String, Value>);
 
 #[derive(Deserialize)]
 struct Header {

@@ -246,6 +246,15 @@ impl WebDriverCompatibleCommand for Devtools {
     }
 }
 
+/// Makes the configuration in a folder take a certificate of an authority of its own: the browser believes no other.
+pub fn self_signed(folder: &Path) {
+    let file = folder.join("doorward.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let own = "certificates = [{ cert = \"site.pem\", key = \"site.key\" }]";
+    assert!(text.contains(own), "{text}");
+    std::fs::write(&file, text.replace(own, "self_signed = true")).unwrap();
+}
+
 fn capabilities(home: &Path, scripts: bool) -> Capabilities {
     let profile = format!("--user-data-dir={}", home.join("profile").display());
     let options = json!({

@@ -9,6 +9,7 @@ mod frames;
 mod front;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod frozen;
+mod github;
 mod kept;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -27,13 +28,14 @@ pub use self::redis::{
 };
 pub use browser::{Answer, Browser};
 pub use certified::Certified;
-pub use chromium::{Chromium, Demo};
+pub use chromium::{Chromium, Demo, self_signed};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use faults::{Fault, Faults};
 pub use frames::{END_HEADERS, END_STREAM, Ended, Frames, frame, literal, pseudo};
 pub use front::{Front, Kind};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use frozen::Frozen;
+pub use github::{ACCESS_TOKEN, GitHub};
 pub use kept::Kept;
 #[cfg(feature = "postgres")]
 pub use postgres::{Database, PostgresProcess, database};
