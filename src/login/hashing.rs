@@ -20,6 +20,8 @@ const MAX_MEMORY_KIB: u32 = 1024 * 1024;
 /// The most work that one hash may ask for: KiB times passes. About four seconds.
 const MAX_WORK_KIB: u64 = 4 * 1024 * 1024;
 const MAX_LANES: u32 = 16;
+/// What hashing threads are behind the others (`nice(2)`). About a tenth of a core that all want goes to one of them.
+const NICE: i32 = 10;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum HashingError {
@@ -63,7 +65,10 @@ impl Hasher {
             let queue = Arc::clone(&queue);
             thread::Builder::new()
                 .name(format!("hashing-{number}"))
-                .spawn(move || queue.work())?;
+                .spawn(move || {
+                    step_back();
+                    queue.work();
+                })?;
         }
         Ok(hasher)
     }
@@ -95,6 +100,13 @@ impl Drop for Hasher {
         self.queue.waiting.lock().closed = true;
         self.queue.wake.notify_all();
     }
+}
+
+/// Whoever is logged in goes before whoever logs in: a request that comes while this thread computes has the core at once,
+/// where it would wait for the end of a time slice otherwise.
+fn step_back() {
+    // A system that does not allow it has slower requests beside logins, and nothing worse.
+    let _niceness = rustix::process::nice(NICE);
 }
 
 /// The password's hash in PHC form, with a new salt and the parameters OWASP recommends (19 MiB, 2 passes, 1 lane).
