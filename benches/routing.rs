@@ -24,6 +24,7 @@ fn route(host: &str, path: &str) -> Route {
         cors_origins: Vec::new(),
         session_data: None,
         cookie_jar: None,
+        keep_posts: None,
         assertion: None,
         clients: None,
         may_log_in: None,

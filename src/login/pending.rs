@@ -10,11 +10,12 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::identity::Subject;
 use crate::secret::{Keyring, Purpose, random};
 
 /// Users that a browser is remembered to have logged in.
 const MAX_KNOWN: usize = 5;
-/// A cookie of five users has 128 characters.
+/// A cookie of five users has 139 characters.
 const MAX_BROWSER_TEXT: usize = 256;
 /// Bytes of the page to return to.
 const MAX_RETURN_TO: usize = 4096;
@@ -27,6 +28,8 @@ pub struct Browser {
     id: [u8; 16],
     /// Oldest first. Keyed tags: they name nobody, and mean nothing in another browser.
     known: Vec<[u8; 8]>,
+    /// The mark of who has logged in last, whichever way.
+    last: [u8; 8],
     /// Logins that have succeeded in a row, each within a minute of the one before.
     rounds: u8,
     last_login: Timestamp,
@@ -44,13 +47,16 @@ impl Browser {
         Self {
             id: random(),
             known: Vec::new(),
+            last: [0; 8],
             rounds: 0,
             last_login: Timestamp::from_millis(0),
         }
     }
 
-    /// A login has succeeded.
-    pub fn came_in(&mut self, now: Timestamp) {
+    /// A login of `subject` has succeeded.
+    pub fn came_in(&mut self, keyring: &Keyring, subject: &Subject, now: Timestamp) {
+        let marks = self.marks(keyring, &subject.provider, &subject.id);
+        self.last = marks.first().copied().unwrap_or_default();
         let is_soon = now.since(self.last_login) < ROUND;
         self.rounds = if is_soon {
             self.rounds.saturating_add(1)
@@ -92,6 +98,23 @@ impl Browser {
     pub fn knows(&self, keyring: &Keyring, provider: &str, user: &str) -> bool {
         let marks = self.marks(keyring, provider, user);
         marks.iter().any(|mark| self.known.contains(mark))
+    }
+
+    /// The mark of who has logged in last in this browser. `None`: nobody has.
+    pub fn last(&self) -> Option<[u8; 8]> {
+        Some(self.last).filter(|mark| *mark != [0; 8])
+    }
+
+    /// The mark of `subject` in this browser.
+    pub fn mark_of(&self, keyring: &Keyring, subject: &Subject) -> Option<[u8; 8]> {
+        let marks = self.marks(keyring, &subject.provider, &subject.id);
+        marks.first().copied()
+    }
+
+    /// Whether a mark is that of `subject` in this browser.
+    pub fn is_mark_of(&self, mark: [u8; 8], keyring: &Keyring, subject: &Subject) -> bool {
+        let marks = self.marks(keyring, &subject.provider, &subject.id);
+        marks.contains(&mark)
     }
 
     /// `user` of `provider` has logged in here. The sixth user makes the browser forget the first.
@@ -251,6 +274,13 @@ mod tests {
         Keyring::new(secrets).unwrap()
     }
 
+    fn alice() -> Subject {
+        Subject {
+            provider: "local".to_owned(),
+            id: "alice".to_owned(),
+        }
+    }
+
     const STARTED: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn pending(return_to: &str) -> PendingLogin {
@@ -333,8 +363,8 @@ mod tests {
             "another provider's user"
         );
         assert!(!browser.knows(&ring, "loc", "ala"), "no other split either");
-        browser.came_in(STARTED);
-        assert!(browser.encode(&ring).len() <= 128);
+        browser.came_in(&ring, &alice(), STARTED);
+        assert!(browser.encode(&ring).len() <= 140);
     }
 
     #[test]
@@ -349,14 +379,14 @@ mod tests {
             (119, true),
             (179, false),
         ] {
-            browser.came_in(at(secs));
+            browser.came_in(&ring, &alice(), at(secs));
             let browser = Browser::parse(&ring, browser.encode(&ring).as_bytes()).unwrap();
             assert_eq!(browser.goes_round(at(secs)), expected, "{secs}");
             assert!(!browser.goes_round(at(secs + 60)), "{secs}, a minute later");
         }
         let mut browser = Browser::new();
         for secs in 0..5 {
-            browser.came_in(at(secs));
+            browser.came_in(&ring, &alice(), at(secs));
             browser.went_out();
         }
         assert!(
@@ -375,6 +405,24 @@ mod tests {
             ..browser
         };
         assert!(!thief.knows(&ring, "local", "alice"));
+    }
+
+    #[test]
+    fn a_browser_knows_who_was_in_last_and_tells_nobody_else() {
+        let ring = ring(&[1]);
+        let mut browser = Browser::new();
+        assert_eq!(browser.last(), None);
+        browser.came_in(&ring, &alice(), STARTED);
+        let mark = browser.last().unwrap();
+        assert_eq!(browser.mark_of(&ring, &alice()), Some(mark));
+        let rotated = self::ring(&[2, 1]);
+        assert!(browser.is_mark_of(mark, &rotated, &alice()));
+        let elsewhere = Subject {
+            provider: "corp".to_owned(),
+            ..alice()
+        };
+        assert!(!browser.is_mark_of(mark, &ring, &elsewhere));
+        assert!(!Browser::new().is_mark_of(mark, &ring, &alice()));
     }
 
     #[test]

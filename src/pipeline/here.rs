@@ -16,7 +16,7 @@ use super::path::NormalPath;
 use super::recall::Terms;
 use super::trail::Trail;
 use super::visit::{Kind, Notes, Visit};
-use crate::portal::{Asker, Challenge, Portal, PortalRequest};
+use crate::portal::{Asker, Challenge, Keeping, Portal, PortalRequest};
 use crate::routing::Route;
 use crate::session::{LiveSession, Presence};
 use crate::telemetry::{AuditEvent, UpstreamFailure};
@@ -90,7 +90,7 @@ impl Visit {
 
     pub(super) fn challenge(
         &self,
-        (kind, uri): (Kind, &Uri),
+        (kind, uri, keeping): (Kind, &Uri, Keeping),
         (headers, host): (&HeaderMap, &HostMemo),
         notes: &Notes,
     ) -> Response<Body> {
@@ -112,6 +112,7 @@ impl Visit {
                 .and_then(|route| route.provider.as_deref()),
             edge: shared.portal.edge.as_ref().map(|edge| (edge, notes.rounds)),
             is_asked_elsewhere: false,
+            keeping,
             id: notes.id.unwrap_or_else(|| shared.ids.next()),
         }
         .respond();

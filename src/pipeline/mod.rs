@@ -16,6 +16,7 @@ mod gate;
 mod here;
 pub mod hop;
 mod jar;
+mod kept;
 mod memo;
 pub mod path;
 mod recall;

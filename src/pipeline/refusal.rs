@@ -133,10 +133,11 @@ impl Refusal {
 
     /// Label and address of a button.
     fn way_on(&self) -> Option<(&str, &str)> {
-        let Self::Portal(PortalError::Stranded(stranded)) = self else {
-            return None;
-        };
-        Some(("Log in", &stranded.again))
+        match self {
+            Self::Portal(PortalError::NotSent(_)) => Some(("Continue", "/")),
+            Self::Portal(PortalError::Stranded(stranded)) => Some(("Log in", &stranded.again)),
+            _ => None,
+        }
     }
 }
 

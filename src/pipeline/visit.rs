@@ -26,7 +26,7 @@ use super::path::normalise;
 use super::{Pipeline, Refusal};
 use crate::edge::{ClientAddr, Handle, Peer};
 use crate::login::Grant;
-use crate::portal::{Asker, PortalError, is_same_origin};
+use crate::portal::{Asker, Keeping, PortalError, is_same_origin};
 use crate::routing::{Access, Route};
 use crate::session::LiveSession;
 use crate::telemetry::AuditEvent;
@@ -185,16 +185,22 @@ impl Visit {
         notes.reader = cors::reader(route, &parts.headers);
         // Before our own cookies are taken out.
         let door = Door::of(route, parts, kind, shared.clock.now());
+        let keepable = self.keepable(route, parts, (kind, &host));
         let passed = match self.decided(&mut parts.headers, route, notes).await? {
             Decision::Pass(passed) => passed,
             Decision::NeedsLogin { anew } => {
                 notes.anew |= anew;
-                return Ok(self.challenge((kind, &uri), (&parts.headers, &host), notes));
+                let keeping = self.put_by(keepable, (&uri, &host), body, notes).await;
+                let of = (&parts.headers, &*host);
+                return Ok(self.challenge((kind, &uri, keeping), of, notes));
             }
             Decision::Denied => return Err(self.deny(route, notes, client.ip)),
         };
         let from = (&parts.headers, host.authority());
         self.demand_own_socket(from, kind.upgrade, (route, client.ip))?;
+        let form = keepable.as_deref();
+        let body = self.take_up((parts, body), form, (&host, &passed), notes);
+        let body = body.await?;
         let onward = Onward {
             route,
             path: &path,
@@ -211,7 +217,8 @@ impl Visit {
             }
             Err(Refusal::Upstream(UpstreamError::Over)) => {
                 (notes.session, notes.clear_cookie) = (None, true);
-                Ok(self.challenge((kind, &uri), (&parts.headers, &host), notes))
+                let of = (&parts.headers, &*host);
+                Ok(self.challenge((kind, &uri, Keeping::No), of, notes))
             }
             answered => answered,
         }

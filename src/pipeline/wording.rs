@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::admit::AdmitError;
 use super::refusal::Refusal;
-use crate::portal::{Cause, PortalError, Stranded};
+use crate::portal::{Cause, NotSent, PortalError, Stranded};
 use crate::upstream::UpstreamError;
 
 /// What a person is told.
@@ -133,6 +133,30 @@ fn credential_text(refusal: &Refusal) -> Text {
     }
 }
 
+fn not_sent_text(why: NotSent) -> Text {
+    let (title, message) = match why {
+        NotSent::Nothing => (
+            "Nothing is waiting to be sent",
+            "It was sent already, or thrown away, or never kept.",
+        ),
+        NotSent::Foreign => (
+            "That was somebody else's",
+            "What was kept had been sent by somebody else in this browser. It was thrown away, and was not sent.",
+        ),
+        NotSent::Old => (
+            "That is too long ago",
+            "What you sent was kept for 15 minutes. It was thrown away, and was not sent.",
+        ),
+    };
+    Text {
+        status: StatusCode::GONE,
+        code: "not_sent",
+        title,
+        message,
+        hint: None,
+    }
+}
+
 fn admit_text(error: &AdmitError) -> Text {
     let status = match error {
         AdmitError::Coding(_) => StatusCode::NOT_IMPLEMENTED,
@@ -187,6 +211,7 @@ fn portal_text(error: &PortalError) -> Text {
             message: "There is no page at this address.",
             hint: None,
         },
+        PortalError::NotSent(why) => not_sent_text(*why),
         PortalError::Stranded(stranded) => stranded_text(stranded),
         PortalError::Store(_) => Text {
             status: StatusCode::SERVICE_UNAVAILABLE,

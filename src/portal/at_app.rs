@@ -151,6 +151,7 @@ impl Portal {
         let epoch = self.sessions.epoch_since(&identity.subject, vouched.asked);
         let epoch = epoch.await;
         let epoch = epoch.map_err(|error| PortalError::Store(error.to_string()))?;
+        let subject = identity.subject.clone();
         let admission = Admission {
             epoch: epoch.ok_or_else(|| stranded(Cause::Overtaken))?,
             identity,
@@ -173,14 +174,14 @@ impl Portal {
         });
         Ok(LetIn {
             issued,
-            cookies: self.cookies_of_entry(request),
+            cookies: self.cookies_of_entry(request, &subject),
             target,
         })
     }
 
-    fn cookies_of_entry(&self, request: &PortalRequest<'_>) -> Vec<HeaderValue> {
+    fn cookies_of_entry(&self, request: &PortalRequest<'_>, subject: &Subject) -> Vec<HeaderValue> {
         let mut browser = self.browser(request).unwrap_or_default();
-        browser.came_in(self.sessions.clock().now());
+        browser.came_in(&self.keyring, subject, self.sessions.clock().now());
         let mut cookies = vec![self.known_browser_cookie(&browser)];
         cookies.extend(self.sessions.forget_ticket());
         if !matches!(self.pending_cookie.find(request.headers), Found::None) {

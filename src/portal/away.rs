@@ -204,6 +204,7 @@ impl Portal {
             .epoch_since(&proof.identity.subject, pending.started)
             .await;
         let epoch = epoch.map_err(|error| PortalError::Store(error.to_string()))?;
+        let subject = proof.identity.subject.clone();
         let admission = Admission {
             epoch: epoch.ok_or_else(|| stranded(Cause::Overtaken))?,
             identity: proof.identity,
@@ -225,7 +226,7 @@ impl Portal {
             Ok(issued) => {
                 let mut page = self.welcome(request, &pending.return_to, issued);
                 if let Some(mut browser) = self.browser(request) {
-                    browser.came_in(self.sessions.clock().now());
+                    browser.came_in(&self.keyring, &subject, self.sessions.clock().now());
                     let cookie = self.known_browser_cookie(&browser);
                     page.headers_mut().append(SET_COOKIE, cookie);
                 }

@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::origin::{is_from_elsewhere, page_of};
-use super::{Edge, ErrorView, LOGIN_PROMPT, Pages, login_url, provider_hint};
+use super::{Edge, ErrorView, LOGIN_PROMPT, Pages, kept, login_url, place, provider_hint};
 use crate::wire::{Page, RequestId, json_page, page};
 
 /// Who reads the answer.
@@ -118,6 +118,16 @@ fn accepts_html(headers: &HeaderMap) -> bool {
     })
 }
 
+/// What became of a form that came without a session.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Keeping {
+    /// It waits for its sender to log in.
+    Kept,
+    #[default]
+    No,
+    TooLarge,
+}
+
 /// The answer to a request that needs a login.
 pub struct Challenge<'a> {
     pub asker: Asker,
@@ -138,6 +148,8 @@ pub struct Challenge<'a> {
     pub edge: Option<(&'a Edge, u8)>,
     /// Another proxy passes the answer on.
     pub is_asked_elsewhere: bool,
+    /// Of a form that came with it.
+    pub keeping: Keeping,
     pub id: RequestId,
 }
 
@@ -190,6 +202,10 @@ impl Challenge<'_> {
     }
 
     fn form_refused(&self) -> Page {
+        let way = match self.keeping {
+            Keeping::Kept => self.login_url(&place(kept::PLACE)),
+            Keeping::No | Keeping::TooLarge => self.login_url_from_page(),
+        };
         let mut page = self.pages.error(&ErrorView {
             status: StatusCode::UNAUTHORIZED,
             title: if self.anew {
@@ -197,12 +213,21 @@ impl Challenge<'_> {
             } else {
                 "You are not logged in"
             },
-            message: "What you sent was not taken: you have to log in first.",
-            hint: Some(
+            message: match self.keeping {
+                Keeping::Kept => {
+                    "What you sent was not processed yet: you have to log in first. It is kept for 15 minutes, and you are asked then \
+                     whether to send it."
+                }
+                Keeping::No => "What you sent was not taken: you have to log in first.",
+                Keeping::TooLarge => {
+                    "What you sent was not taken: you have to log in first. It was too large to be kept."
+                }
+            },
+            hint: (self.keeping != Keeping::Kept).then_some(
                 "The page that you came from may still hold it: go back there to keep a copy.",
             ),
             request_id: &self.id.to_string(),
-            action: Some(("Log in", &self.login_url_from_page())),
+            action: Some(("Log in", &way)),
         });
         demand_session(&mut page);
         page
@@ -357,6 +382,7 @@ mod tests {
             provider: None,
             edge: None,
             is_asked_elsewhere: false,
+            keeping: Keeping::No,
             id: crate::wire::RequestIds::default().next(),
         };
         challenge.respond()

@@ -7,6 +7,7 @@ mod challenge;
 mod chooser;
 mod form;
 mod keeping_up;
+mod kept;
 mod login_problem;
 mod logout_elsewhere;
 mod origin;
@@ -24,8 +25,9 @@ mod who;
 
 pub use at_app::{LetIn, Vouched};
 pub use away::{Cause, Stranded};
-pub use challenge::{Asker, Audience, Challenge};
+pub use challenge::{Asker, Audience, Challenge, Keeping};
 pub use chooser::{Choice, ChooserView};
+pub use kept::{KeptPost, NotSent, Sender, wanted};
 pub use login_problem::LoginProblem;
 pub use origin::{is_from_here, is_same_origin};
 pub use pages::{ErrorView, GoingRoundView, LoginView, Pages, SignedInView};
@@ -138,6 +140,9 @@ pub enum PortalError {
     Method { allow: &'static str },
     #[error("there is no such endpoint")]
     NotFound,
+    /// Of a form that was kept.
+    #[error("a form that was kept is not sent: {0:?}")]
+    NotSent(NotSent),
     #[error("the session store gives no answer: {0}")]
     Store(String),
     #[error(transparent)]
@@ -164,11 +169,15 @@ impl Portal {
             (renewal::PLACE, true, _) => self.renew(request),
             ("session", true, _) => Ok(self.who_am_i(request)),
             (script::PLACE, true, _) => Ok(script::serve(request.headers)),
+            (kept::PLACE, true, _) => self.show_kept(request).await,
+            (kept::PLACE, _, true) => self.discard_kept(request, body).await,
             (own_sessions::PLACE, true, _) => self.show_sessions(request).await,
             (own_sessions::PLACE, _, true) => self.end_sessions(request, body).await,
-            ("login" | "logout" | own_sessions::PLACE, ..) => Err(PortalError::Method {
-                allow: "GET, HEAD, POST",
-            }),
+            ("login" | "logout" | kept::PLACE | own_sessions::PLACE, ..) => {
+                Err(PortalError::Method {
+                    allow: "GET, HEAD, POST",
+                })
+            }
             // A HEAD would redeem a code.
             (callback, ..)
                 if callback.starts_with(away::PLACE) && *request.method == Method::GET =>

@@ -81,13 +81,14 @@ pub struct Pages {
 
 const STYLE: &str = include_str!("templates/style.css");
 
-const TEMPLATES: [(&str, &str); 9] = [
+const TEMPLATES: [(&str, &str); 10] = [
     ("chooser.html", include_str!("templates/chooser.html")),
     ("error.html", include_str!("templates/error.html")),
     (
         "going_round.html",
         include_str!("templates/going_round.html"),
     ),
+    ("kept.html", include_str!("templates/kept.html")),
     ("layout.html", include_str!("templates/layout.html")),
     ("logged_out.html", include_str!("templates/logged_out.html")),
     ("login.html", include_str!("templates/login.html")),

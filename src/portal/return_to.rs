@@ -8,8 +8,8 @@ use percent_encoding::percent_decode;
 use crate::routing::split_authority;
 use crate::wire::RESERVED_PREFIX;
 
-/// The one page of our own that one may come back to: it shows, and does nothing by itself.
-const OWN_PAGE: &str = "/.doorward/sessions";
+/// The pages of our own that one may come back to: they show, and do nothing by themselves.
+const OWN_PAGES: [&str; 2] = ["/.doorward/kept", "/.doorward/sessions"];
 
 /// The longest place that is kept, in bytes.
 const MAX_LEN: usize = 2048;
@@ -63,10 +63,10 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'\\' && byte != b'#'
 }
 
-/// Whether a path with its query stays on its host, outside our own pages but one, however often it is decoded on the
+/// Whether a path with its query stays on its host, outside our own pages but these, however often it is decoded on the
 /// way.
 fn is_safe(text: &str) -> bool {
-    if text == OWN_PAGE {
+    if OWN_PAGES.contains(&text) {
         return true;
     }
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
@@ -239,8 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn our_own_pages_are_no_place_to_return_to_but_one_that_only_shows() {
-        for text in [OWN_PAGE, "https://a.example/.doorward/sessions"] {
+    fn our_own_pages_are_no_place_to_return_to_but_those_that_only_show() {
+        for text in [
+            "/.doorward/kept",
+            "/.doorward/sessions",
+            "https://a.example/.doorward/sessions",
+        ] {
             assert_eq!(judged(text).as_deref(), Some(text));
         }
         for text in [

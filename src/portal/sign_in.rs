@@ -151,6 +151,7 @@ impl Portal {
         (typed, returned): (&Typed<'_>, Returned<'_>),
     ) -> Result<Page, PortalError> {
         let user = admission.identity.user.clone();
+        let subject = admission.identity.subject.clone();
         let problem = match self.admit(request, admission).await {
             Ok(issued) => {
                 let Returned {
@@ -161,7 +162,7 @@ impl Portal {
                 } = returned;
                 browser.remember(&self.keyring, &provider.id, &user);
                 let mut page = self.welcome(request, &pending.return_to, issued);
-                browser.came_in(self.sessions.clock().now());
+                browser.came_in(&self.keyring, &subject, self.sessions.clock().now());
                 let cookie = self.known_browser_cookie(&browser);
                 page.headers_mut().append(SET_COOKIE, cookie);
                 return Ok(page);

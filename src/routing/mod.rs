@@ -154,6 +154,7 @@ pub(crate) mod tests {
             cors_origins: Vec::new(),
             session_data: None,
             cookie_jar: None,
+            keep_posts: None,
             assertion: None,
             clients: None,
             may_log_in: None,

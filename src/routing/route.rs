@@ -34,6 +34,8 @@ pub struct Route {
     pub session_data: Option<String>,
     /// The app's cookies are kept in the session; `None`: the browser has them.
     pub cookie_jar: Option<CookieJar>,
+    /// The largest form, in bytes, that is kept when its session has ended; `None`: none is.
+    pub keep_posts: Option<usize>,
     /// For whom the signed statements of who the user is are meant that the app gets; `None`: it gets none.
     pub assertion: Option<String>,
     /// Index into the upstreams of the same configuration; `None`: other proxies send requests on, and ask here.
@@ -67,7 +69,7 @@ impl Route {
 
     /// Whether what becomes of a request depends on the store's own word on its session, also where anybody may pass.
     pub fn needs_record(&self) -> bool {
-        self.keeps_things() || self.may_log_in.is_some()
+        self.keeps_things() || self.may_log_in.is_some() || self.keep_posts.is_some()
     }
 
     /// Whether some method is served by both.

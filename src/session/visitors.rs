@@ -117,6 +117,15 @@ impl Sessions {
         if !self.changes(&mut spaces, namespace, change)? {
             return Ok(None);
         }
+        self.begin_visit_with(visitor, spaces).await
+    }
+
+    /// Begins the session of a visitor that holds this.
+    pub(super) async fn begin_visit_with(
+        &self,
+        visitor: &Visitor,
+        spaces: Spaces,
+    ) -> Result<Option<Issued>, DataError> {
         let (rule, now) = (self.settings.visitors, self.clock.now());
         if !self.births.admit(&rule, visitor.address, now) {
             return Err(DataError::Crowded);

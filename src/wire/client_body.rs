@@ -16,16 +16,28 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub struct ClientBody(Option<Incoming>);
+pub struct ClientBody(Source);
+
+#[derive(Debug)]
+enum Source {
+    Incoming(Incoming),
+    /// What came in an earlier request and was kept.
+    Kept(Bytes),
+    Over,
+}
 
 impl ClientBody {
     pub fn new(incoming: Incoming) -> Self {
-        Self(Some(incoming))
+        Self(Source::Incoming(incoming))
+    }
+
+    pub fn kept(content: Bytes) -> Self {
+        Self(Source::Kept(content))
     }
 
     /// Reads no more of it: the client has failed, or keeps us waiting.
     pub fn give_up(&mut self) {
-        self.0 = None;
+        self.0 = Source::Over;
     }
 }
 
@@ -38,24 +50,36 @@ impl Body for ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         match &mut self.0 {
-            Some(incoming) => Pin::new(incoming).poll_frame(cx),
-            None => Poll::Ready(None),
+            Source::Incoming(incoming) => Pin::new(incoming).poll_frame(cx),
+            Source::Kept(content) => {
+                let whole = std::mem::take(content);
+                Poll::Ready((!whole.is_empty()).then(|| Ok(Frame::data(whole))))
+            }
+            Source::Over => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+        match &self.0 {
+            Source::Incoming(incoming) => incoming.is_end_stream(),
+            Source::Kept(content) => content.is_empty(),
+            Source::Over => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let none = || SizeHint::with_exact(0);
-        self.0.as_ref().map_or_else(none, Incoming::size_hint)
+        match &self.0 {
+            Source::Incoming(incoming) => incoming.size_hint(),
+            Source::Kept(content) => SizeHint::with_exact(content.len() as u64),
+            Source::Over => SizeHint::with_exact(0),
+        }
     }
 }
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        if let Some(rest) = self.0.take().filter(|rest| !rest.is_end_stream())
+        if let Source::Incoming(rest) = std::mem::replace(&mut self.0, Source::Over)
+            && !rest.is_end_stream()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(linger(rest));

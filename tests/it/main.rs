@@ -38,6 +38,7 @@ mod hostile;
 mod http2;
 mod identity;
 mod jwt_session;
+mod kept_posts;
 mod kinds;
 mod lifecycle;
 mod limits;

@@ -11,7 +11,7 @@ use super::headers;
 use super::identity::Identity;
 use super::provider::Providers;
 use super::route_access::{
-    access, caching, check_cookie_domain, max_auth_age, provider, session_data,
+    access, caching, check_cookie_domain, keep_posts, max_auth_age, provider, session_data,
 };
 use super::route_cors;
 use super::route_jar;
@@ -209,6 +209,7 @@ fn route(
     let cors_origins = route_cors::origins(&section);
     let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
     let cookie_jar = route_jar::jar(&section, target);
+    let keep_posts = keep_posts(&section, access.as_ref());
     let place = pattern.as_ref().zip(path.as_ref());
     let assertion = assertion::of_route(&section, around.identity, || {
         place.map(|(host, path)| format!("{host}{path}"))
@@ -233,6 +234,7 @@ fn route(
         caching,
         session_data,
         cookie_jar,
+        keep_posts,
         assertion,
         upstream: upstream?,
         allow,

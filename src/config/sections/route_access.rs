@@ -119,6 +119,21 @@ pub(super) fn session_data(
     value.as_ref().and_then(name)
 }
 
+/// The largest form that is kept when its session has ended. It lies in the store with the session, so it is no upload.
+pub(super) fn keep_posts(section: &Section<'_>, access: Option<&Access>) -> Option<usize> {
+    const LARGEST: u64 = 256 * 1024;
+    let value = section.value("keep_posts")?;
+    if matches!(access, Some(Access::Public | Access::Anonymous)) {
+        value
+            .wrong("keeps forms until somebody has logged in, and nobody has to here")
+            .at_key()
+            .help("remove it, or use `access = \"user\"`")
+            .push();
+    }
+    let size = value.size_in(1..=LARGEST)?;
+    usize::try_from(size).ok()
+}
+
 /// Browsers drop a cookie for a domain that the host is not below: a login there would never end.
 pub(super) fn check_cookie_domain(
     value: &Value<'_>,

@@ -147,6 +147,7 @@ pub(super) fn judge(
             (route.may_log_in.is_some(), "may_log_in"),
             (route.session_data.is_some(), "session_data"),
             (route.cookie_jar.is_some(), "cookie_jar"),
+            (route.keep_posts.is_some(), "keep_posts"),
         ];
         for (_, what) in cannot.iter().filter(|(is_asked, _)| *is_asked) {
             let message = format!(

@@ -22,7 +22,7 @@ use super::memo::HostMemo;
 use super::path::normalise;
 use super::visit::{Notes, Visit};
 use crate::identity::ASSERTION;
-use crate::portal::{Asker, Challenge};
+use crate::portal::{Asker, Challenge, Keeping};
 use crate::routing::Route;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -120,6 +120,7 @@ impl Visit {
             edge: shared.portal.edge.as_ref().map(|edge| (edge, notes.rounds)),
             // Some proxies take a path for one of our own host.
             is_asked_elsewhere: true,
+            keeping: Keeping::No,
             id: notes.id.unwrap_or_else(|| shared.ids.next()),
         };
         let mut response = page.respond().map(Body::own);

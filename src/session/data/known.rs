@@ -31,6 +31,10 @@ pub(in crate::session) struct Dated {
 }
 
 impl Dated {
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+
     pub(in crate::session) fn shown(&self, max: usize) -> &Shown {
         self.shown.get_or_init(|| self.space.shown(max))
     }

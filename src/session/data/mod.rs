@@ -6,6 +6,7 @@ mod fields;
 mod jars;
 mod json;
 mod known;
+mod posts;
 mod space;
 mod texts;
 mod value;

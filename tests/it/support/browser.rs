@@ -173,7 +173,7 @@ impl Browser {
         method: Method,
         path: &str,
         fields: &[(&str, &str)],
-        body: &str,
+        body: impl AsRef<[u8]>,
     ) -> Answer {
         let mut request = Request::builder().method(method);
         request = if self.http2 {
@@ -197,7 +197,7 @@ impl Browser {
             request = request.header("cookie", cookies.join("; "));
         }
         let request = request
-            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+            .body(Full::new(Bytes::copy_from_slice(body.as_ref())))
             .unwrap();
         let answer = self.send(request).await;
         self.keep(&answer);

@@ -1,0 +1,209 @@
+//! A form whose session has ended meanwhile, on routes that keep such: it is put by before its sender is told to log in, and
+//! goes on to its app once, when they say so.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Uri};
+use http_body::Body as _;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::Refusal;
+use super::gate::Passed;
+use super::memo::HostMemo;
+use super::visit::{Kind, Notes, Visit};
+use crate::portal::{Audience, Keeping, PortalRequest, Sender, wanted};
+use crate::routing::Route;
+use crate::session::{DataError, LiveSession, Visitor};
+use crate::wire::ClientBody;
+
+/// How long a form may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What browsers send forms as.
+const FORMS: [&[u8]; 3] = [
+    b"application/x-www-form-urlencoded",
+    b"multipart/form-data",
+    b"text/plain",
+];
+
+/// A form that may be kept, as it was before our own cookies were taken out of it.
+#[derive(Debug)]
+pub(super) struct Keepable {
+    sender: Sender,
+    max: usize,
+    /// As it came; a form that was kept before comes with more.
+    headers: HeaderMap,
+}
+
+impl Visit {
+    /// `None` for almost every request: its route keeps no forms, or it is none.
+    pub(super) fn keepable(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        (kind, host): (Kind, &HostMemo),
+    ) -> Option<Box<Keepable>> {
+        let max = route.keep_posts?;
+        let content_type = parts.headers.get(header::CONTENT_TYPE)?.as_bytes();
+        let essence = content_type.split(|byte| *byte == b';').next()?;
+        let is_form = parts.method == Method::POST
+            && kind.asker.audience() == Audience::Form
+            && FORMS
+                .iter()
+                .any(|form| form.eq_ignore_ascii_case(essence.trim_ascii()));
+        if !is_form {
+            return None;
+        }
+        let portal = &self.pipeline.shared.portal;
+        let sender = portal.sender(&parts.headers, host.authority())?;
+        let headers = parts.headers.clone();
+        Some(Box::new(Keepable {
+            sender,
+            max,
+            headers,
+        }))
+    }
+
+    /// Puts a form by whose sender has to log in first. What cannot be kept is not: the sender is told.
+    pub(super) async fn put_by(
+        &self,
+        keepable: Option<Box<Keepable>>,
+        from: (&Uri, &HostMemo),
+        body: ClientBody,
+        notes: &mut Notes,
+    ) -> Keeping {
+        match keepable {
+            Some(form) => Box::pin(self.put_form_by(&form, from, body, notes)).await,
+            None => Keeping::No,
+        }
+    }
+
+    async fn put_form_by(
+        &self,
+        keepable: &Keepable,
+        (uri, host): (&Uri, &HostMemo),
+        body: ClientBody,
+        notes: &mut Notes,
+    ) -> Keeping {
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        // There is a session that cannot be had here, and must not be replaced; or it was kept once already.
+        let is_out_of_reach = notes.anew && notes.session.is_none();
+        if is_out_of_reach || wanted(target).is_some() {
+            return Keeping::No;
+        }
+        let content = match read(body, keepable.max).await {
+            Ok(content) => content,
+            Err(keeping) => return keeping,
+        };
+        let shared = &*self.pipeline.shared;
+        let content_type = keepable.headers.get(header::CONTENT_TYPE);
+        let content_type = content_type.map_or(&b""[..], HeaderValue::as_bytes);
+        let post = shared.portal.to_keep(
+            &keepable.sender,
+            notes.session.as_ref(),
+            (host.authority(), target),
+            (content_type, &content),
+        );
+        let Some(post) = post.and_then(|post| post.write()) else {
+            return Keeping::No;
+        };
+        match self.store(keepable, &post, notes).await {
+            Ok(()) => Keeping::Kept,
+            Err(error) => {
+                tracing::warn!(%error, "a form is not kept");
+                Keeping::No
+            }
+        }
+    }
+
+    async fn store(
+        &self,
+        keepable: &Keepable,
+        post: &[u8],
+        notes: &mut Notes,
+    ) -> Result<(), DataError> {
+        let sessions = &self.pipeline.shared.sessions;
+        if let Some(session) = &notes.session {
+            return sessions.keep_post(session, post).await;
+        }
+        let visitor = Visitor {
+            address: notes.client.unwrap_or(self.peer.addr.ip()),
+            user_agent: keepable.headers.get(header::USER_AGENT).cloned(),
+        };
+        let begun = sessions.keep_post_of_visitor(&visitor, post).await?;
+        notes.begun = Some(begun.ok_or(DataError::Gone)?.cookie);
+        Ok(())
+    }
+
+    /// Puts the form that was kept in the place of the one that says to send it.
+    pub(super) async fn take_up(
+        &self,
+        (parts, body): (&mut Parts, ClientBody),
+        keepable: Option<&Keepable>,
+        (host, passed): (&HostMemo, &Passed),
+        notes: &Notes,
+    ) -> Result<ClientBody, Refusal> {
+        let target = parts.uri.path_and_query();
+        let target = target.and_then(|target| wanted(target.as_str()));
+        match (keepable, target, passed.session()) {
+            (Some(form), Some((target, id)), Some(session)) => {
+                let of = (target.to_owned(), id);
+                let taken = self.take_form_up((parts, body), form, (host, session, of), notes);
+                Box::pin(taken).await
+            }
+            _ => Ok(body),
+        }
+    }
+
+    async fn take_form_up(
+        &self,
+        (parts, body): (&mut Parts, ClientBody),
+        keepable: &Keepable,
+        (host, session, (target, id)): (&HostMemo, &LiveSession, (String, [u8; 16])),
+        notes: &Notes,
+    ) -> Result<ClientBody, Refusal> {
+        let shared = &*self.pipeline.shared;
+        let serves = |named: &str, port| shared.serves(named, port, host);
+        let request = PortalRequest {
+            method: &parts.method,
+            place: "kept",
+            query: None,
+            headers: &keepable.headers,
+            authority: host.authority(),
+            host: &host.host,
+            client: notes.client.unwrap_or(self.peer.addr.ip()),
+            session: Some(session),
+            serves: &serves,
+        };
+        let taken = shared
+            .portal
+            .take_kept(&request, session, (&target, id), body);
+        let post = taken.await?;
+        let uri = post.target.parse::<Uri>();
+        let content_type = HeaderValue::from_bytes(&post.content_type);
+        let (Ok(uri), Ok(content_type)) = (uri, content_type) else {
+            return Err(Refusal::NotFound);
+        };
+        parts.uri = uri;
+        parts.headers.insert(header::CONTENT_TYPE, content_type);
+        let length = HeaderValue::from(post.content.len());
+        parts.headers.insert(header::CONTENT_LENGTH, length);
+        Ok(ClientBody::kept(Bytes::from(post.content)))
+    }
+}
+
+/// All of a form that is not too large and comes in time.
+async fn read(body: ClientBody, max: usize) -> Result<Bytes, Keeping> {
+    if body.size_hint().lower() > max as u64 {
+        return Err(Keeping::TooLarge);
+    }
+    let whole = tokio::time::timeout(PATIENCE, Limited::new(body, max).collect()).await;
+    match whole {
+        Ok(Ok(content)) => Ok(content.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Keeping::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(Keeping::No),
+    }
+}

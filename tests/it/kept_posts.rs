@@ -1,0 +1,387 @@
+//! Forms that come when their session has ended: kept, and sent once after the login, as what the app received shows.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::chromium::look;
+use crate::support::{
+    Answer, Browser, Chromium, PASSWORD, Proxy, Reply, Upstream, proxy, upstream,
+};
+
+const FORM: [(&str, &str); 4] = [
+    ("content-type", "application/x-www-form-urlencoded"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-dest", "document"),
+    ("sec-fetch-site", "same-origin"),
+];
+const TEXT: &str = "title=Tr%E4ume&text=a+long+text&x=";
+const IDLE: Duration = Duration::from_mins(31);
+
+async fn app() -> Upstream {
+    upstream(|_| Reply::ok("saved")).await
+}
+
+fn keeping(app: &Upstream) -> Proxy {
+    proxy()
+        .route("/", &app.url(), "access = \"user\"\nkeep_posts = \"4KiB\"")
+        .route("/plain", &app.url(), "access = \"user\"")
+        .start()
+}
+
+/// Alice, whose session has just ended.
+async fn idled_out(proxy: &Proxy) -> Browser {
+    let mut alice = proxy.browser();
+    alice.log_in("alice").await;
+    assert_eq!(alice.open("/").await.status, 200);
+    proxy.clock.advance(IDLE);
+    alice
+}
+
+async fn post(browser: &mut Browser, path: &str, body: impl AsRef<[u8]>) -> Answer {
+    let origin = format!("https://{}", browser.authority());
+    let mut fields = FORM.to_vec();
+    fields.push(("origin", &origin));
+    browser.request(Method::POST, path, &fields, body).await
+}
+
+fn posts(app: &Upstream) -> Vec<String> {
+    let requests = app.requests().into_iter();
+    let posts = requests.filter(|request| request.line().starts_with("POST "));
+    posts
+        .map(|request| {
+            let body = String::from_utf8_lossy(&request.body).into_owned();
+            format!("{} {body}", request.line())
+        })
+        .collect()
+}
+
+/// Logs in again where the page says, and returns the page that asks.
+async fn log_in_again(browser: &mut Browser, user: &str) -> Answer {
+    let login = "/.doorward/login?return_to=%2F.doorward%2Fkept";
+    let answer = browser.log_in_at(login, user, PASSWORD).await;
+    assert_eq!(answer.header("location"), "/.doorward/kept");
+    browser.open("/.doorward/kept").await
+}
+
+/// Where the form of the page leads that sends what was kept.
+fn action(page: &Answer) -> String {
+    let text = page.text().replace("&#x2f;", "/").replace("&amp;", "&");
+    let (_, rest) = text.split_once("<form method=\"post\" action=\"").unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn a_form_that_meets_an_ended_session_is_sent_once_after_the_login() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    let mut alice = idled_out(&proxy).await;
+    let answer = post(&mut alice, "/save?page=1", TEXT).await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.text().contains("It is kept for 15 minutes"));
+    assert!(
+        answer
+            .text()
+            .replace("&#x2f;", "/")
+            .contains("return_to=%2F.doorward%2Fkept")
+    );
+    assert!(posts(&app).is_empty());
+
+    let page = log_in_again(&mut alice, "alice").await;
+    assert_eq!(page.status, 200);
+    assert!(
+        page.text().replace("&#x2f;", "/").contains("localhost"),
+        "{}",
+        page.text()
+    );
+    assert!(posts(&app).is_empty(), "nothing is sent by itself");
+    let (action, token) = (action(&page), page.field("token"));
+    assert!(
+        action.starts_with("/save?page=1&doorward-kept="),
+        "{action}"
+    );
+    let sent = post(&mut alice, &action, &format!("token={token}")).await;
+    assert_eq!((sent.status.as_u16(), sent.text().as_str()), (200, "saved"));
+    assert_eq!(posts(&app), [format!("POST /save?page=1 HTTP/1.1 {TEXT}")]);
+    let got = app.last();
+    assert_eq!(got.one("remote-user"), "alice");
+    assert_eq!(got.one("content-type"), "application/x-www-form-urlencoded");
+    assert_eq!(got.one("content-length"), TEXT.len().to_string());
+
+    let again = post(&mut alice, &action, &format!("token={token}")).await;
+    assert_eq!(again.status, 410);
+    assert!(again.text().contains("Nothing is waiting to be sent"));
+    assert_eq!(alice.open("/.doorward/kept").await.status, 410);
+    assert_eq!(posts(&app).len(), 1, "not twice");
+}
+
+/// The same through a real browser, for whoever wants to see it.
+#[tokio::test]
+async fn a_person_sends_a_form_that_came_too_late() {
+    let app = upstream(|request| {
+        let page = if request.line().starts_with("POST ") {
+            "<!doctype html><title>App</title><h1>Saved</h1>"
+        } else {
+            "<!doctype html><title>App</title><h1>Write</h1><form method=post action=/save><textarea name=text></textarea>\
+             <button>Save</button></form>"
+        };
+        Reply::with(200, "content-type: text/html\r\n", page)
+    })
+    .await;
+    let proxy = keeping(&app);
+    let authority = proxy.path("site.pem");
+    let browser = Chromium::trusting(proxy.folder.path(), &authority, true).await;
+    let base = format!("https://localhost:{}", proxy.addr.port());
+    let log_in = async |browser: &Chromium| {
+        browser.until("input[name=password]").await;
+        browser.fill("input[name=user]", "alice").await;
+        browser.fill("input[name=password]", PASSWORD).await;
+        browser.click("button[type=submit]").await;
+    };
+    browser.open(&format!("{base}/write")).await;
+    log_in(&browser).await;
+    browser.until_heading("Write").await;
+    browser.fill("textarea", "a long text").await;
+    proxy.clock.advance(IDLE);
+    browser.click("button").await;
+    browser.until_heading("You are not logged in").await;
+    look(&browser, "kept-form").await;
+    browser.follow("Log in").await;
+    log_in(&browser).await;
+    browser.until_heading("Send it now?").await;
+    look(&browser, "send-it-now").await;
+    assert!(posts(&app).is_empty());
+    browser.click("form[action*=doorward-kept] button").await;
+    browser.until_heading("Saved").await;
+    assert!(browser.url().await.starts_with(&format!("{base}/save?")));
+    assert_eq!(posts(&app), ["POST /save HTTP/1.1 text=a+long+text"]);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn two_that_send_it_at_once_send_it_once() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    let mut alice = idled_out(&proxy).await;
+    post(&mut alice, "/save", TEXT).await;
+    let page = log_in_again(&mut alice, "alice").await;
+    let (action, body) = (action(&page), format!("token={}", page.field("token")));
+    let mut tabs: Vec<Browser> = (0..8)
+        .map(|_| {
+            let mut tab = proxy.browser();
+            tab.jar.clone_from(&alice.jar);
+            tab
+        })
+        .collect();
+    let all = tabs.iter_mut().map(|tab| post(tab, &action, &body));
+    let answers = futures_util::future::join_all(all).await;
+    let sent = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!((sent, posts(&app).len()), (1, 1));
+}
+
+#[tokio::test]
+async fn bytes_of_any_kind_of_form_arrive_as_they_were() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    let body = b"--b\r\ncontent-disposition: form-data; name=\"f\"; filename=\"x\"\r\n\r\n\0\xff\r\n--b--\r\n";
+    for kind in [
+        "multipart/form-data; boundary=b",
+        "Text/Plain; charset=utf-8",
+    ] {
+        let mut alice = idled_out(&proxy).await;
+        let origin = format!("https://{}", alice.authority());
+        let fields = [
+            ("content-type", kind),
+            ("origin", &origin),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ];
+        let answer = alice.request(Method::POST, "/save", &fields, &body).await;
+        assert_eq!(answer.status, 401);
+        let page = log_in_again(&mut alice, "alice").await;
+        let (action, token) = (action(&page), page.field("token"));
+        let sent = post(&mut alice, &action, &format!("token={token}")).await;
+        assert_eq!(sent.status, 200);
+        assert_eq!(app.last().body, body, "{kind}");
+        assert_eq!(app.last().one("content-type"), kind);
+    }
+}
+
+#[tokio::test]
+async fn who_throws_it_away_sends_nothing() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    let mut alice = idled_out(&proxy).await;
+    post(&mut alice, "/save", TEXT).await;
+    let page = log_in_again(&mut alice, "alice").await;
+    let (action, token) = (action(&page), page.field("token"));
+    let gone = post(&mut alice, "/.doorward/kept", &format!("token={token}")).await;
+    assert_eq!((gone.status.as_u16(), gone.header("location")), (303, "/"));
+    let late = post(&mut alice, &action, &format!("token={token}")).await;
+    assert_eq!(late.status, 410);
+    assert!(posts(&app).is_empty());
+}
+
+#[tokio::test]
+async fn somebody_else_in_the_same_browser_neither_sees_nor_sends_it() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    let mut browser = proxy.browser();
+    browser.log_in("bob").await;
+    browser.log_out().await;
+    let mut browser = {
+        browser.log_in("alice").await;
+        proxy.clock.advance(IDLE);
+        browser
+    };
+    post(&mut browser, "/save?secret=1", TEXT).await;
+    let page = log_in_again(&mut browser, "bob").await;
+    assert_eq!(page.status, 410);
+    assert!(page.text().contains("somebody else"));
+    assert!(!page.text().contains("secret"));
+    browser.log_out().await;
+    assert_eq!(
+        log_in_again(&mut browser, "alice").await.status,
+        410,
+        "it is gone"
+    );
+    assert!(posts(&app).is_empty());
+}
+
+#[tokio::test]
+async fn after_a_quarter_of_an_hour_it_is_not_sent_any_more() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    for (wait, kept) in [(14, true), (15, false)] {
+        let mut alice = idled_out(&proxy).await;
+        post(&mut alice, "/save", TEXT).await;
+        let page = log_in_again(&mut alice, "alice").await;
+        let (action, token) = (action(&page), page.field("token"));
+        proxy.clock.advance(Duration::from_mins(wait));
+        let sent = post(&mut alice, &action, &format!("token={token}")).await;
+        assert_eq!(sent.status == 200, kept, "{}", sent.text());
+    }
+    assert_eq!(posts(&app).len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_form_of_somebody_who_was_here_is_not_kept() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    let large = "x".repeat(4097);
+    let alice = idled_out(&proxy).await;
+    let own = format!("https://{}", alice.authority());
+    let own = own.as_str();
+    let form = "application/x-www-form-urlencoded";
+    for (what, jar, path, kind, origin, mode, body) in [
+        (
+            "another site's",
+            true,
+            "/save",
+            form,
+            "https://evil.example",
+            "navigate",
+            TEXT,
+        ),
+        (
+            "a sandboxed page's",
+            true,
+            "/save",
+            form,
+            "null",
+            "navigate",
+            TEXT,
+        ),
+        ("a script's", true, "/save", form, own, "cors", TEXT),
+        (
+            "json",
+            true,
+            "/save",
+            "application/json",
+            own,
+            "navigate",
+            TEXT,
+        ),
+        ("a stranger's", false, "/save", form, own, "navigate", TEXT),
+        ("too large", true, "/save", form, own, "navigate", &large),
+        ("elsewhere", true, "/plain", form, own, "navigate", TEXT),
+    ] {
+        let mut browser = proxy.browser();
+        if jar {
+            browser.jar.clone_from(&alice.jar);
+        }
+        let fields = [
+            ("content-type", kind),
+            ("origin", origin),
+            ("sec-fetch-mode", mode),
+            ("sec-fetch-dest", "document"),
+        ];
+        let answer = browser.request(Method::POST, path, &fields, body).await;
+        assert_eq!(answer.status, 401, "{what}");
+        let begun = answer.set_cookies();
+        let begun = begun
+            .iter()
+            .any(|cookie| cookie.starts_with("__Host-sid=") && !cookie.starts_with("__Host-sid=;"));
+        assert!(!begun, "{what}: a session has begun");
+        assert!(!answer.text().contains("It is kept"), "{what}");
+        assert_eq!(
+            answer.text().contains("too large to be kept"),
+            what == "too large"
+        );
+    }
+    assert!(posts(&app).is_empty());
+}
+
+#[tokio::test]
+async fn no_other_site_has_it_sent_and_no_other_place_gets_it() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    let mut alice = idled_out(&proxy).await;
+    post(&mut alice, "/save", TEXT).await;
+    let page = log_in_again(&mut alice, "alice").await;
+    let (action, token) = (action(&page), page.field("token"));
+    let body = format!("token={token}");
+    let evil = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("origin", "https://evil.example"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+    ];
+    // It goes through as any other site's form does: what is kept stays where it is.
+    alice.request(Method::POST, &action, &evil, &body).await;
+    assert_eq!(post(&mut alice, &action, "token=x").await.status, 403);
+    assert_eq!(
+        post(&mut alice, "/.doorward/kept", "token=x").await.status,
+        403
+    );
+    let got = posts(&app);
+    assert!(got.iter().all(|post| !post.contains("title=")), "{got:?}");
+    let elsewhere = action.replace("/save", "/delete");
+    assert_eq!(post(&mut alice, &elsewhere, &body).await.status, 410);
+    assert!(posts(&app).iter().all(|post| !post.contains("title=")));
+}
+
+#[tokio::test]
+async fn a_login_that_is_too_old_keeps_the_form_in_the_session_that_there_is() {
+    let app = app().await;
+    let proxy = proxy()
+        .route(
+            "/",
+            &app.url(),
+            "access = \"user\"\nkeep_posts = \"4KiB\"\nmax_auth_age = \"5m\"",
+        )
+        .start();
+    let mut alice = proxy.browser();
+    alice.log_in("alice").await;
+    proxy.clock.advance(Duration::from_mins(6));
+    let answer = post(&mut alice, "/save", TEXT).await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.text().contains("It is kept"));
+    let login = "/.doorward/login?return_to=%2F.doorward%2Fkept&prompt=login";
+    alice.log_in_at(login, "alice", PASSWORD).await;
+    let page = alice.open("/.doorward/kept").await;
+    let (action, token) = (action(&page), page.field("token"));
+    let sent = post(&mut alice, &action, &format!("token={token}")).await;
+    assert_eq!(sent.status, 200);
+    assert_eq!(posts(&app), [format!("POST /save HTTP/1.1 {TEXT}")]);
+}
