@@ -25,6 +25,8 @@ fn route(host: &str, path: &str) -> Route {
         session_data: None,
         cookie_jar: None,
         keep_posts: None,
+        logout: None,
+        on_end: None,
         assertion: None,
         clients: None,
         may_log_in: None,

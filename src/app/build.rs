@@ -388,7 +388,10 @@ async fn while_serving(work: impl Future<Output = ()>, mut phases: watch::Receiv
 }
 
 /// Streams are open, and sessions end, while the rest drains.
-async fn while_running(work: impl Future<Output = ()>, mut phases: watch::Receiver<Phase>) {
+pub(super) async fn while_running(
+    work: impl Future<Output = ()>,
+    mut phases: watch::Receiver<Phase>,
+) {
     tokio::select! {
         () = work => {}
         over = phases.wait_for(|phase| *phase == Phase::Stop) => drop(over),

@@ -2,6 +2,7 @@
 //! the command line and the demo know it.
 
 mod build;
+mod farewells;
 mod following;
 mod signals;
 mod sockets;
@@ -85,6 +86,7 @@ pub fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
         phases.clone(),
     ));
     let upkeep = built.spawn_upkeep(&control, phases.clone());
+    farewells::spawn(&control, (&settings, &built.shared), &phases);
     let mut workers = Vec::new();
     let (https, http, admin) = sockets.addresses()?;
     for (index, listeners) in sockets.https.into_iter().enumerate() {

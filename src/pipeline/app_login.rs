@@ -102,7 +102,17 @@ impl Visit {
             is_page: door.is_page,
             statement: &statement,
         };
-        let entry = shared.portal.let_in_from_app(&request, &vouched).await?;
+        // The app goes on with its cookies in the new session, whatever becomes of this one.
+        let jar = route.cookie_jar.as_ref().map(|jar| jar.name.as_str());
+        let before = onward.passed.session();
+        if let Some(before) = before {
+            shared.sessions.spare_jar(before, jar);
+        }
+        let entry = shared.portal.let_in_from_app(&request, &vouched).await;
+        if let (Err(_), Some(before)) = (&entry, before) {
+            shared.sessions.spare_jar(before, None);
+        }
+        let entry = entry?;
         let LetIn {
             issued,
             cookies,

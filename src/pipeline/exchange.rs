@@ -7,6 +7,7 @@ use http_body::Body as _;
 
 use super::Refusal;
 use super::app_login::{Door, Entered};
+use super::app_logout::Exit;
 use super::body::Body;
 use super::caching;
 use super::data::Keeper;
@@ -34,6 +35,8 @@ pub(super) struct Onward<'a> {
     pub(super) passed: &'a Passed,
     /// Its answer may log its user in.
     pub(super) door: Option<&'a Door>,
+    /// Its answer may end its session.
+    pub(super) exit: Option<&'a Exit>,
 }
 
 impl Visit {
@@ -85,9 +88,16 @@ impl Visit {
             forward::switch(response.headers_mut());
         }
         forward::complete_response(response.headers_mut(), route, target, onward.host);
-        Ok(match entered {
+        let aftermath = match (entered, onward.exit) {
+            (Some(Entered { aftermath, .. }), _) => Some(aftermath),
+            (None, Some(exit)) => {
+                Box::pin(self.leave((exit, onward), response.status(), notes)).await?
+            }
+            (None, None) => None,
+        };
+        Ok(match aftermath {
             // Not for the session that it came in, which may have ended with it.
-            Some(Entered { aftermath, .. }) => aftermath.apply(response),
+            Some(aftermath) => aftermath.apply(response),
             None => response.map(|body| body.within(passed)),
         })
     }

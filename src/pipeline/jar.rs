@@ -185,7 +185,7 @@ fn name_of(cookie: &[u8]) -> &[u8] {
     name.unwrap_or_default().trim_ascii()
 }
 
-fn without_port(authority: &str) -> &str {
+pub(super) fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,

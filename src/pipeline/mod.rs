@@ -3,12 +3,14 @@
 pub mod admit;
 mod aftermath;
 mod app_login;
+mod app_logout;
 mod body;
 mod caching;
 mod client;
 mod cors;
 mod data;
 mod exchange;
+mod farewell;
 mod find;
 mod forward;
 mod forward_auth;
@@ -26,6 +28,7 @@ mod visit;
 mod wording;
 
 pub use body::Body;
+pub use farewell::Farewells;
 pub use gate::{Bearer, Decision, Passed, decide, decide_grant};
 pub use refusal::Refusal;
 pub use visit::Visit;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::admit::{AdmitError, Admitted, admit, has_too_many_fields};
 use super::app_login::Door;
+use super::app_logout::Exit;
 use super::body::Body;
 use super::cors;
 use super::exchange::Onward;
@@ -186,6 +187,7 @@ impl Visit {
         // Before our own cookies are taken out.
         let door = Door::of(route, parts, kind, shared.clock.now());
         let keepable = self.keepable(route, parts, (kind, &host));
+        let exit = Exit::of(route, parts, (&path, kind));
         let passed = match self.decided(&mut parts.headers, route, notes).await? {
             Decision::Pass(passed) => passed,
             Decision::NeedsLogin { anew } => {
@@ -209,6 +211,7 @@ impl Visit {
             kind,
             passed: &passed,
             door: door.as_deref(),
+            exit: exit.as_deref(),
         };
         match self.forward((parts, body), &onward, notes).await {
             // The session ended meanwhile, so the answer is what the next request would get.

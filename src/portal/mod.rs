@@ -34,6 +34,7 @@ pub use pages::{ErrorView, GoingRoundView, LoginView, Pages, SignedInView};
 pub use renewal::Edge;
 pub use return_to::ReturnTo;
 pub use session_list::{SessionRow, SessionsView};
+pub use sign_out::Parting;
 
 use std::borrow::Cow;
 use std::fmt;

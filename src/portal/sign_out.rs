@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::SET_COOKIE;
+use http::header::{HeaderValue, SET_COOKIE};
 
 use super::challenge::redirect;
 use super::{Portal, PortalError, PortalRequest, form, login_url, place};
@@ -59,6 +59,29 @@ impl Portal {
             headers.insert("clear-site-data", kinds.clone());
         }
         Ok(page)
+    }
+}
+
+/// What a browser is told whose session ends elsewhere than at our own page.
+#[derive(Debug)]
+pub struct Parting {
+    /// `Set-Cookie`, beside those that take the session's own away.
+    pub cookies: Vec<HeaderValue>,
+    /// The provider's own logout, where a browser is sent there.
+    pub target: Option<String>,
+}
+
+impl Portal {
+    /// To be asked before the session ends.
+    pub fn parting(&self, request: &PortalRequest<'_>, session: &LiveSession) -> Parting {
+        let known = self.browser(request).map(|mut browser| {
+            browser.went_out();
+            self.known_browser_cookie(&browser)
+        });
+        Parting {
+            cookies: known.into_iter().collect(),
+            target: self.farewell(request, session),
+        }
     }
 }
 

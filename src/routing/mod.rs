@@ -5,7 +5,9 @@ mod host;
 mod route;
 
 pub use host::{HostPattern, split_authority};
-pub use route::{Access, Caching, Clients, CookieJar, Edits, Oddity, Route, Timeouts};
+pub use route::{
+    Access, AppLogout, Caching, Clients, CookieJar, Edits, Oddity, OnEnd, Route, Timeouts,
+};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -155,6 +157,8 @@ pub(crate) mod tests {
             session_data: None,
             cookie_jar: None,
             keep_posts: None,
+            logout: None,
+            on_end: None,
             assertion: None,
             clients: None,
             may_log_in: None,

@@ -36,6 +36,10 @@ pub struct Route {
     pub cookie_jar: Option<CookieJar>,
     /// The largest form, in bytes, that is kept when its session has ended; `None`: none is.
     pub keep_posts: Option<usize>,
+    /// Where people log out at the app; `None`: that is nothing to us.
+    pub logout: Option<AppLogout>,
+    /// How the app is told of the end of a session; `None`: it is not.
+    pub on_end: Option<OnEnd>,
     /// For whom the signed statements of who the user is are meant that the app gets; `None`: it gets none.
     pub assertion: Option<String>,
     /// Index into the upstreams of the same configuration; `None`: other proxies send requests on, and ask here.
@@ -118,6 +122,30 @@ pub struct Clients {
     pub scopes: BTreeSet<String>,
     /// The app gets the `Authorization` field too.
     pub pass_authorization: bool,
+}
+
+/// Where people log out at an app, which ends their session here too.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AppLogout {
+    /// As requests have them, with or without a `/` at the end.
+    pub paths: Vec<String>,
+    pub methods: Vec<Method>,
+}
+
+impl AppLogout {
+    pub fn is_asked(&self, method: &Method, path: &str) -> bool {
+        let bare = path.strip_suffix('/').filter(|bare| !bare.is_empty());
+        let path = bare.unwrap_or(path);
+        self.methods.contains(method) && self.paths.iter().any(|known| known == path)
+    }
+}
+
+/// What an app is asked when a session ends that has its cookies.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OnEnd {
+    pub method: Method,
+    /// As the app sees it, with its query.
+    pub path: String,
 }
 
 /// Where an app's cookies are kept that browsers are to know nothing of.

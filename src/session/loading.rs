@@ -167,7 +167,7 @@ impl Sessions {
         live.data.learn_all(&open, stored.session.version);
         // Looked at after the session was adopted: an end before that left this mark, a later one finds the session.
         if self.cache.is_ended(&sid) || self.cache.is_overtaken(&stored.session).await {
-            live.end(EndReason::Logout);
+            live.end(EndReason::Elsewhere);
             return Err(AuthError::Ended);
         }
         let mut entry = Entry::new(hash, (live, open.private, key), stored.token.issued, read);

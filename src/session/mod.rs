@@ -8,6 +8,7 @@ mod data;
 mod device;
 mod ending;
 mod ends;
+mod farewell;
 mod federation;
 mod issuing;
 mod jar;
@@ -38,6 +39,7 @@ pub use data::{
     Refused, Shown, Space, Texts, TextsError, read_texts,
 };
 pub use device::device;
+pub use farewell::Over;
 pub use issuing::{Issued, Login, LoginError};
 pub use jar::{Jar, JarLimits, Spot};
 pub use lifecycle::{
@@ -62,6 +64,8 @@ use std::time::Duration;
 #[repr(u8)]
 pub enum EndReason {
     AbsoluteTimeout,
+    /// Its user logged out at an app.
+    AppLogout,
     /// Another node ended it.
     Elsewhere,
     /// A newer login of a user with as many sessions as are allowed.
@@ -90,6 +94,7 @@ impl EndReason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::AbsoluteTimeout => "absolute_timeout",
+            Self::AppLogout => "app_logout",
             Self::Elsewhere => "elsewhere",
             Self::Evicted => "evicted",
             Self::IdleTimeout => "idle_timeout",

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::EndReason;
 use super::data::Space;
 use super::ends::Ends;
+use super::farewell::Listener;
 use super::live::{Live, Private};
 use super::record::{Epoch, SessionRow, SubjectTag};
 use super::token::Sid;
@@ -20,6 +21,8 @@ pub(super) struct Registry {
     sessions: Mutex<HashMap<Sid, Weak<Live>>>,
     /// When to look at sessions that somebody waits on.
     ends: Ends,
+    /// Hears of sessions that end with cookies of apps.
+    pub(super) listener: Listener,
 }
 
 impl Registry {

@@ -44,7 +44,7 @@ impl Sessions {
             .within(StoreOp::Load, self.store.load(entry.hash))
             .await?;
         let Some(stored) = stored else {
-            self.registry.end(entry.live.sid, EndReason::Logout);
+            self.registry.end(entry.live.sid, EndReason::Elsewhere);
             return Ok(());
         };
         if let Some(successor) = &stored.token.successor {
@@ -71,7 +71,7 @@ impl Sessions {
                 let _set = entry.successor.set(self.renewed_cookie(entry, &next));
             }
             Rotation::Superseded(successor) => self.offer(entry, token, &successor),
-            Rotation::Gone => self.registry.end(entry.live.sid, EndReason::Logout),
+            Rotation::Gone => self.registry.end(entry.live.sid, EndReason::Elsewhere),
         }
         Ok(())
     }

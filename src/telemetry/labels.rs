@@ -27,6 +27,18 @@ pub(super) trait LabelSet: Copy {
 }
 
 labels! {
+    /// What became of a logout that an app was to be told of.
+    AppLogout {
+        /// The app took it.
+        Done = "done",
+        /// It gave no answer, or none that says so.
+        Failed = "failed",
+        /// Too many ended at once.
+        LeftOut = "left_out",
+    }
+}
+
+labels! {
     /// How a look into the session cache went.
     CacheLookup {
         Hit = "hit",

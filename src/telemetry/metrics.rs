@@ -20,7 +20,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    CacheLookup, DataChange, LabelSet, LoginOutcome, SessionEvent, StoreOp, StoreSide,
+    AppLogout, CacheLookup, DataChange, LabelSet, LoginOutcome, SessionEvent, StoreOp, StoreSide,
     UpstreamFailure,
 };
 use super::requests::{RouteMetrics, Routes};
@@ -34,6 +34,7 @@ pub struct Metrics {
     routes: Routes,
     unrouted: Arc<RouteMetrics>,
     logs: Logs,
+    app_logouts: PerLabel<AppLogout, Counter>,
     cache: PerLabel<CacheLookup, Counter>,
     cached_sessions: Gauge,
     connections: Gauge,
@@ -67,6 +68,7 @@ impl Metrics {
             routes,
             unrouted,
             logs,
+            app_logouts: app_logouts(r),
             cache: counters(
                 r,
                 (
@@ -85,14 +87,7 @@ impl Metrics {
                 "doorward_connections_open",
                 "Client connections that are open",
             ),
-            data: counters(
-                r,
-                (
-                    "doorward_session_data_changes",
-                    "Changes of data that apps keep in sessions",
-                    "result",
-                ),
-            ),
+            data: data_changes(r),
             handshake_failures: single(
                 r,
                 "doorward_tls_handshake_failures",
@@ -154,6 +149,10 @@ impl Metrics {
         if let Some(lost) = writer.lost_count() {
             self.logs.0.lock().insert(name, Arc::clone(lost));
         }
+    }
+
+    pub fn app_logout(&self, outcome: AppLogout) {
+        self.app_logouts.with(outcome, Counter::inc);
     }
 
     pub fn cache(&self, lookup: CacheLookup) {
@@ -305,6 +304,16 @@ fn single<M: EncodeMetric + Default + Clone + fmt::Debug + Send + Sync + 'static
 
 fn counters<L: LabelSet>(registry: &mut Registry, naming: Naming) -> PerLabel<L, Counter> {
     PerLabel::new(registry, naming, Counter::default)
+}
+
+fn app_logouts(registry: &mut Registry) -> PerLabel<AppLogout, Counter> {
+    let help = "Apps that were to be told of the end of a session";
+    counters(registry, ("doorward_app_logouts", help, "result"))
+}
+
+fn data_changes(registry: &mut Registry) -> PerLabel<DataChange, Counter> {
+    let help = "Changes of data that apps keep in sessions";
+    counters(registry, ("doorward_session_data_changes", help, "result"))
 }
 
 fn ends(registry: &mut Registry) -> Family<[(&'static str, &'static str); 1], Counter> {

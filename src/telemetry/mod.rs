@@ -15,7 +15,8 @@ pub use access_log::{AccessFormat, AccessLine, AccessLog};
 pub use audit::{Audit, AuditEvent};
 pub use diagnostics::{Diagnostics, DiagnosticsError, init};
 pub use labels::{
-    CacheLookup, DataChange, LoginOutcome, SessionEvent, StoreOp, StoreSide, UpstreamFailure,
+    AppLogout, CacheLookup, DataChange, LoginOutcome, SessionEvent, StoreOp, StoreSide,
+    UpstreamFailure,
 };
 pub use metrics::{Metrics, OpenConnection};
 pub use requests::RouteMetrics;

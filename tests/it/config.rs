@@ -12,6 +12,7 @@ use doorward::config::{
 };
 use doorward::login::{ClaimPath, ClientAuthentication, Kind, OAuth2Settings, SubjectKind};
 use doorward::routing::Access;
+use http::Method;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
@@ -1023,6 +1024,79 @@ fn a_login_page_that_would_log_nobody_in_is_refused() {
         let told = complaints(&external_with(keys, route));
         assert!(told.contains(expected), "{keys} {route}\n{told}");
     }
+}
+
+#[test]
+fn logouts_of_apps_are_read() {
+    let place = Place::new();
+    let keys =
+        "cookie_jar = true\nlogout = { paths = \"/logout\" }\non_end = { path = \"/out?a=1\" }";
+    let settings = place.load(&route_with(keys)).unwrap();
+    let logout = settings.routes[0].logout.clone().unwrap();
+    for (method, path, expected) in [
+        (Method::GET, "/logout", true),
+        (Method::POST, "/logout/", true),
+        (Method::PUT, "/logout", false),
+        (Method::GET, "/logout//", false),
+        (Method::GET, "/", false),
+    ] {
+        assert_eq!(logout.is_asked(&method, path), expected, "{method} {path}");
+    }
+    let on_end = settings.routes[0].on_end.clone().unwrap();
+    assert_eq!(
+        (on_end.method, on_end.path.as_str()),
+        (Method::POST, "/out?a=1")
+    );
+}
+
+#[test]
+fn logouts_that_would_never_be_are_refused() {
+    for (keys, expected) in [
+        ("logout = true", "route.logout: "),
+        ("logout = {}", "route.logout"),
+        (
+            "logout = { paths = [\"logout\"] }",
+            "does not begin with \"/\"",
+        ),
+        ("logout = { paths = [\"/logout/\"] }", "ends with \"/\""),
+        (
+            "logout = { paths = [\"/logout\"], methods = [\"HEAD\"] }",
+            "\"HEAD\" does not log anybody out",
+        ),
+        (
+            "path = \"/app\"\nlogout = { paths = [\"/logout\"] }",
+            "\"/logout\" is not on this route",
+        ),
+        (
+            "on_end = { path = \"/logout\" }",
+            "add `cookie_jar = true`, or remove it",
+        ),
+        ("cookie_jar = true\non_end = {}", "route.on_end"),
+        (
+            "cookie_jar = true\non_end = { path = \"logout\" }",
+            "\"logout\" is not a path of an app",
+        ),
+        (
+            "cookie_jar = true\non_end = { path = \"/a b\" }",
+            "\"/a b\" is not a path of an app",
+        ),
+        (
+            "cookie_jar = true\non_end = { path = \"/\", method = \"HEAD\" }",
+            "route.on_end.method: ",
+        ),
+    ] {
+        let told = complaints(&route_with(keys));
+        assert!(told.contains(expected), "{keys}\n{told}");
+    }
+    let anywhere = route_with("cookie_jar = true\non_end = { path = \"/out\" }");
+    let anywhere = anywhere.replace("host = \"localhost\"", "host = \"*.example.com\"");
+    let told = complaints(&anywhere);
+    assert!(told.contains("say which one it is"), "{told}");
+    let named = format!("{anywhere}\nsend_host = \"wiki.example.com\"\n");
+    assert!(Place::new().load(&named).is_ok());
+    let nobody = route_with("logout = { paths = [\"/logout\"] }");
+    let nobody = nobody.replace("\"http://127.0.0.1:3000\"", "\"none\"");
+    assert!(complaints(&nobody).contains("there is none behind the route"));
 }
 
 /// The minimal file with a provider of type `oidc` beside the local users; `keys` come over what is good.

@@ -9,11 +9,12 @@ use http_body_util::Full;
 use crate::chromium::look;
 use crate::support::{
     Answer, Browser, Chromium, PASSWORD, Process, Proxy, ProxyBuilder, Recorded, Reply, Upstream,
-    manual, proxy, upstream,
+    eventually, manual, proxy, upstream,
 };
 
 const PROVIDER: &str = "[[provider]]\nid = \"wiki\"\ntype = \"external\"\nlogin_url = \"/login\"\n";
 const LOGIN: &str = "access = \"public\"\nmay_log_in = \"wiki\"";
+const LOGOUT: &str = "\nlogout = { paths = [\"/logout\"] }\non_end = { path = \"/logout\" }";
 const WIKI: &str = "access = \"user\"\nprovider = \"wiki\"";
 
 /// A legacy app: whoever sends its form is logged in as the user that the form names. Request fields say what else goes along
@@ -725,7 +726,8 @@ async fn old_wiki() -> Upstream {
             }
             ("/login", b"user=mallory&password=right") => Reply::with(302, "Doorward-Login: user=mallory\r\nLocation: /\r\n", ""),
             ("/login", _) => html("", &format!("{form}<p>Wrong</p>")),
-            _ if is_in("jane") => html("", &format!("<h1>Hello, {}</h1>", request.one("remote-user"))),
+            ("/logout", _) => html(&cookie("nobody"), "<h1>Bye</h1>"),
+            _ if is_in("jane") => html("", &format!("<h1>Hello, {}</h1><a href=/logout>Leave</a>", request.one("remote-user"))),
             _ => html("", "<h1>The wiki does not know you</h1>"),
         }
     })
@@ -739,7 +741,7 @@ async fn a_person_logs_in_with_the_old_wikis_own_form() {
     let folder = proxy()
         .provider(&format!("{PROVIDER}return_parameter = \"next\"\n"))
         .route("/login", &app.url(), &format!("{LOGIN}{jar}"))
-        .route("/", &app.url(), &format!("{WIKI}{jar}"))
+        .route("/", &app.url(), &format!("{WIKI}{jar}{LOGOUT}"))
         .prepare();
     let file = folder.path().join("doorward.toml");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -777,5 +779,26 @@ async fn a_person_logs_in_with_the_old_wikis_own_form() {
     look(&browser, "login-from-elsewhere").await;
     browser.open(&origin).await;
     browser.until_heading("Hello, jane").await;
+
+    // The wiki's own logout is ours, and ours is the wiki's.
+    browser.follow("Leave").await;
+    browser.until_heading("Bye").await;
+    browser.open(&format!("{origin}/page")).await;
+    browser.until_heading("Wiki login").await;
+    browser.fill("input[name=user]", "jane").await;
+    browser.fill("input[name=password]", "right").await;
+    browser.click("button").await;
+    browser.until_heading("Hello, jane").await;
+    browser.open(&format!("{origin}/.doorward/logout")).await;
+    browser.click("form button").await;
+    browser.until_heading("You are logged out").await;
+    let is_farewell = |request: &Recorded| request.line() == "POST /logout HTTP/1.1";
+    eventually("the wiki is told", async || {
+        app.requests().iter().any(is_farewell)
+    })
+    .await;
+    let told = app.requests().into_iter().filter(is_farewell);
+    let cookies: Vec<String> = told.map(|told| told.one("cookie").to_owned()).collect();
+    assert_eq!(cookies, ["JSESSIONID=jane"]);
     browser.close().await;
 }

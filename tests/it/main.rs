@@ -14,6 +14,7 @@
 #![expect(unreachable_pub, reason = "nothing outside reaches into a test binary")]
 
 mod access_log;
+mod app_logout;
 mod assertion;
 mod audit;
 mod bearers;

@@ -19,6 +19,7 @@ mod route_access;
 mod route_cors;
 mod route_jar;
 mod route_login;
+mod route_logout;
 mod route_path;
 mod route_traffic;
 mod server;
@@ -97,6 +98,8 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         [[route]]
         access = {}
         cookie_jar = {}
+        logout = {}
+        on_end = {}
         upstream = {}";
     let report = Report::new(Path::new(""), SHAPE, Missing::Refused);
     read(&report, Path::new(""));

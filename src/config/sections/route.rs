@@ -16,6 +16,7 @@ use super::route_access::{
 use super::route_cors;
 use super::route_jar;
 use super::route_login;
+use super::route_logout;
 use super::route_path::{add_prefix, oddities, route_path};
 use super::route_traffic as traffic;
 use super::session::Session;
@@ -210,6 +211,8 @@ fn route(
     let session_data = session_data(&section, access.as_ref().zip(access_value.as_ref()));
     let cookie_jar = route_jar::jar(&section, target);
     let keep_posts = keep_posts(&section, access.as_ref());
+    let where_to = (pattern.as_ref(), path.as_deref());
+    let (logout, on_end) = route_logout::read(&section, where_to, cookie_jar.is_some());
     let place = pattern.as_ref().zip(path.as_ref());
     let assertion = assertion::of_route(&section, around.identity, || {
         place.map(|(host, path)| format!("{host}{path}"))
@@ -235,6 +238,8 @@ fn route(
         session_data,
         cookie_jar,
         keep_posts,
+        logout,
+        on_end,
         assertion,
         upstream: upstream?,
         allow,

@@ -145,6 +145,7 @@ pub(super) fn judge(
             (route.clients.is_some(), "access_by"),
             (route.idle_timeout.is_some(), "idle_timeout"),
             (route.may_log_in.is_some(), "may_log_in"),
+            (route.logout.is_some(), "logout"),
             (route.session_data.is_some(), "session_data"),
             (route.cookie_jar.is_some(), "cookie_jar"),
             (route.keep_posts.is_some(), "keep_posts"),

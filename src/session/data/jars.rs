@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use parking_lot::Mutex;
 
 use super::DataError;
 use super::writing::lost;
@@ -29,11 +30,15 @@ pub struct Filling {
 
 /// What this node knows of a session's jars. Never locked, and nothing at all for a session without any.
 #[derive(Debug, Default)]
-pub(super) struct KnownJars(ArcSwapOption<Dated>);
+pub(in crate::session) struct KnownJars {
+    known: ArcSwapOption<Dated>,
+    /// Of the app that is not told of the session's end.
+    spared: Mutex<Option<Box<str>>>,
+}
 
 #[derive(Debug)]
 struct Dated {
-    jars: Jars,
+    jars: Arc<Jars>,
     version: u64,
     bytes: usize,
 }
@@ -41,7 +46,7 @@ struct Dated {
 impl KnownJars {
     /// The jars of a row; what is newer stays.
     pub(super) fn learn(&self, jars: &Jars, version: u64) {
-        if jars.is_empty() && self.0.load().is_none() {
+        if jars.is_empty() && self.known.load().is_none() {
             return;
         }
         let bytes = jars
@@ -49,11 +54,11 @@ impl KnownJars {
             .map(|(name, jar)| name.len() + jar.bytes())
             .sum();
         let new = Arc::new(Dated {
-            jars: jars.clone(),
+            jars: Arc::new(jars.clone()),
             version,
             bytes,
         });
-        self.0.rcu(|known| match known {
+        self.known.rcu(|known| match known {
             Some(known) if known.version >= version => Some(known.clone()),
             _ => Some(new.clone()),
         });
@@ -61,14 +66,24 @@ impl KnownJars {
 
     /// What they take in memory, about.
     pub(super) fn bytes(&self) -> usize {
-        self.0.load().as_ref().map_or(0, |known| known.bytes)
+        self.known.load().as_ref().map_or(0, |known| known.bytes)
+    }
+
+    pub(in crate::session) fn spare(&self, jar: Option<&str>) {
+        *self.spared.lock() = jar.map(Box::from);
+    }
+
+    /// All that is known at the end of the session. `None`: no app has anything in it.
+    pub(in crate::session) fn last(&self) -> Option<(Arc<Jars>, Option<Box<str>>)> {
+        let jars = self.known.load().as_ref()?.jars.clone();
+        (!jars.is_empty()).then(|| (jars, self.spared.lock().clone()))
     }
 }
 
 impl Sessions {
     /// `Cookie` for a request to an app, out of its jar in the session.
     pub fn jar_cookies(&self, session: &LiveSession, jar: &str, spot: &Spot) -> Option<String> {
-        let known = session.entry.live.data.jars.0.load();
+        let known = session.entry.live.data.jars.known.load();
         known
             .as_ref()?
             .jars

@@ -12,7 +12,7 @@ use super::vault::{Spaces, Vaulted};
 #[derive(Debug, Default)]
 pub(in crate::session) struct Known {
     spaces: ArcSwapOption<All>,
-    pub(super) jars: KnownJars,
+    pub(in crate::session) jars: KnownJars,
 }
 
 #[derive(Clone, Debug, Default)]

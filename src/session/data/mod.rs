@@ -19,6 +19,7 @@ pub use json::JsonError;
 pub use space::{Change, Shown, Space};
 pub use texts::{Texts, TextsError, read_texts};
 
+pub(super) use jars::Jars;
 pub(super) use known::Known;
 pub(super) use vault::{Spaces, Vaulted};
 

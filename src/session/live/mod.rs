@@ -111,6 +111,10 @@ impl Live {
             .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
         if first.is_ok() {
             self.ended.notify_waiters();
+            if let Some(registry) = self.registry.upgrade() {
+                let end = (self.sid, reason);
+                registry.listener.tell(end, || self.data.jars.last());
+            }
         }
     }
 
