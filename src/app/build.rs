@@ -48,7 +48,7 @@ pub(super) struct Built {
     tls: Arc<Tls>,
     limits: Arc<Limits>,
     touches: Option<Touches>,
-    users: Option<(String, Arc<LocalUsers>)>,
+    users: Option<Arc<LocalUsers>>,
     oidc: Vec<Arc<Oidc>>,
     ticket_keys: Option<TicketKeySource>,
 }
@@ -92,6 +92,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         metrics: metrics.clone(),
         pages: Pages::new(),
         providers,
+        accounts: users.clone(),
         browser_cookie: own_cookie(&settings.session.cookie, "browser")?,
         pending_cookie: own_cookie(&settings.session.cookie, "login")?,
         clear_site_data: settings.clear_site_data.clone(),
@@ -298,8 +299,8 @@ impl Built {
         mut phases: watch::Receiver<Phase>,
     ) -> JoinHandle<()> {
         let sessions = self.shared.sessions.clone();
-        if let Some((id, users)) = self.users.clone() {
-            let follow = follow_users(sessions.clone(), id, users);
+        if let Some(users) = self.users.clone() {
+            let follow = follow_users(sessions.clone(), users);
             control.spawn(while_serving(follow, phases.clone()));
         }
         if let Some(tokens) = self.shared.tokens.clone() {

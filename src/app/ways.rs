@@ -13,8 +13,7 @@ use crate::portal::{Means, Provider};
 #[derive(Debug)]
 pub(super) struct Ways {
     pub(super) providers: Vec<Provider>,
-    /// With the id of their provider.
-    pub(super) users: Option<(String, Arc<LocalUsers>)>,
+    pub(super) users: Option<Arc<LocalUsers>>,
     pub(super) oidc: Vec<Arc<Oidc>>,
 }
 
@@ -33,7 +32,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Ways> 
                 let hasher = Arc::new(hasher);
                 let users = LocalUsers::new(id.clone(), local.clone(), hasher, clock.clone())?;
                 let users = Arc::new(users);
-                ways.users = Some((id.clone(), users.clone()));
+                ways.users = Some(users.clone());
                 Means::Form(users)
             }
             Kind::Oidc(settings) => {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use super::own_change::OwnChange;
 use super::rules::NewPassword;
 use super::users::{self, Entry, User, UserFile, UserFileError};
 use crate::secret::random;
@@ -59,6 +60,36 @@ impl UserFile {
         })
     }
 
+    /// Writes a user's own change of a password, all but the last step. `proven` is how the user stood when the old
+    /// password was found right: who changes faster wins.
+    pub(super) fn prepare_password(
+        path: &Path,
+        proven: &User,
+        (password, epoch): (&NewPassword, u64),
+    ) -> Result<Prepared, UserFileError> {
+        prepare(path, |text, entries, users| {
+            let (entry, user) = located(entries, users, &proven.name)?;
+            if user.password != proven.password {
+                return Err(UserFileError::Overtaken);
+            }
+            password.phc().clone_into(&mut user.password);
+            let change = OwnChange::new(epoch, user);
+            user.own_change = Some(change);
+            let mark = quoted(&change.to_string());
+            // The later place first, so that the other one stays where it is.
+            let mut edits = [
+                (entry.password.clone(), quoted(password.phc())),
+                entry.place_for(text, "own_change", entry.own_change.clone(), &mark),
+            ];
+            edits.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+            Ok(edits
+                .into_iter()
+                .fold(text.to_owned(), |text, (range, by)| {
+                    replaced(&text, range, &by)
+                }))
+        })
+    }
+
     /// Comments directly above the user's entry go with it.
     pub fn remove(path: &Path, name: &str) -> Result<(), UserFileError> {
         edit(path, |text, entries, users| {
@@ -72,14 +103,51 @@ impl UserFile {
     }
 }
 
-/// Runs one change under the lock. It is told the text and what it says, and sets the list to what it shall say.
+/// A changed users file, written beside the one that it is to replace, with the lock held. Dropped, it leaves no trace.
+#[derive(Debug)]
+pub struct Prepared {
+    path: PathBuf,
+    target: PathBuf,
+    fresh: PathBuf,
+    _lock: File,
+}
+
+impl Prepared {
+    /// Puts the new file in the place of the old one, all at once. Nothing that fails here is for want of room.
+    pub fn commit(self) -> Result<(), UserFileError> {
+        fs::rename(&self.fresh, &self.target)
+            .and_then(|()| sync_folder(&self.target))
+            .map_err(|source| UserFileError::Io {
+                path: self.path.clone(),
+                source,
+            })
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // Where it has taken its place it is no longer there.
+        drop(fs::remove_file(&self.fresh));
+    }
+}
+
+/// Runs one change.
 fn edit<F>(path: &Path, change: F) -> Result<(), UserFileError>
+where
+    F: FnOnce(&str, &[Entry], &mut Vec<User>) -> Result<String, UserFileError>,
+{
+    prepare(path, change)?.commit()
+}
+
+/// Runs one change under the lock, up to the last step. It is told the text and what it says, and sets the list to what
+/// it shall say.
+fn prepare<F>(path: &Path, change: F) -> Result<Prepared, UserFileError>
 where
     F: FnOnce(&str, &[Entry], &mut Vec<User>) -> Result<String, UserFileError>,
 {
     // A symbolic link keeps pointing where it points: the file behind it is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let _lock = lock(&target)?;
+    let lock = lock(&target)?;
     let text = users::read_text(&target)?.unwrap_or_else(|| HEADING.to_owned());
     let entries = users::parse(&text).map_err(|fault| fault.at(path, &text))?;
     let mut wanted: Vec<_> = entries.iter().map(|entry| entry.user.clone()).collect();
@@ -88,9 +156,15 @@ where
     if !says.iter().map(|entry| &entry.user).eq(wanted.iter()) {
         return Err(UserFileError::Layout(path.to_owned()));
     }
-    replace_file(&target, changed.as_bytes()).map_err(|source| UserFileError::Io {
+    let fresh = write_beside(&target, changed.as_bytes()).map_err(|source| UserFileError::Io {
         path: path.to_owned(),
         source,
+    })?;
+    Ok(Prepared {
+        path: path.to_owned(),
+        target,
+        fresh,
+        _lock: lock,
     })
 }
 
@@ -119,6 +193,7 @@ fn checked(new: NewUser) -> Result<User, UserFileError> {
         email,
         groups,
         password: password.phc().to_owned(),
+        own_change: None,
     })
 }
 
@@ -227,14 +302,27 @@ fn beside(target: &Path, suffix: &str) -> PathBuf {
 }
 
 pub(super) fn replace_file(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = write_beside(target, bytes)?;
+    if let Err(error) = fs::rename(&fresh, target) {
+        drop(fs::remove_file(&fresh));
+        return Err(error);
+    }
+    sync_folder(target)
+}
+
+/// A new file in the same folder, whole and on the disk.
+fn write_beside(target: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     let unique = BASE64_URL_SAFE_NO_PAD.encode(random::<9>());
     let fresh = beside(target, &format!(".{unique}.new"));
-    let written = write_fresh(&fresh, target, bytes).and_then(|()| fs::rename(&fresh, target));
-    if written.is_err() {
+    if let Err(error) = write_fresh(&fresh, target, bytes) {
         // The first error is the one to tell.
         drop(fs::remove_file(&fresh));
+        return Err(error);
     }
-    written?;
+    Ok(fresh)
+}
+
+fn sync_folder(target: &Path) -> io::Result<()> {
     let folder = target.parent().filter(|path| !path.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
@@ -314,6 +402,55 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, format!("# Ours\n\n{}{carol}", bob.trim_start()));
         assert_eq!(names(&path), ["bob", "carol"]);
+    }
+
+    #[test]
+    fn an_own_change_is_marked_below_the_password_and_its_mark_is_replaced() {
+        let (_folder, path) = place();
+        let text = format!(
+            "# Ours\n[[user]]\npassword = '{PHC}' # by hand\nname = 'alice'\n\n[[user]]\nname = 'bob'\npassword = '{PHC}'"
+        );
+        fs::write(&path, &text).unwrap();
+        let change = |name: &str, phc: &str, epoch: u64| {
+            let proven = UserFile::load(&path).unwrap().find(name).unwrap().clone();
+            let password = NewPassword::from_phc(phc);
+            let prepared = UserFile::prepare_password(&path, &proven, (&password, epoch)).unwrap();
+            (proven, prepared)
+        };
+        let mark = |name: &str| {
+            let file = UserFile::load(&path).unwrap();
+            let user = file.find(name).unwrap();
+            user.own_change.and_then(|change| change.settles(user))
+        };
+        drop(change("alice", OTHER, 1));
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            text,
+            "it has never been"
+        );
+        for (name, phc, epoch) in [
+            ("alice", OTHER, 1800),
+            ("bob", OTHER, 7),
+            ("alice", PHC, 1_801),
+        ] {
+            let (proven, prepared) = change(name, phc, epoch);
+            prepared.commit().unwrap();
+            assert_eq!(mark(name), Some(epoch));
+            // Whoever had proven the same is too late.
+            let late = (&NewPassword::from_phc(PHC), 9000);
+            let overtaken = UserFile::prepare_password(&path, &proven, late).unwrap_err();
+            assert!(matches!(overtaken, UserFileError::Overtaken), "{overtaken}");
+        }
+        let now = fs::read_to_string(&path).unwrap();
+        let (alice, bob) = now.split_once("\n\n").unwrap();
+        let lines: Vec<_> = alice.lines().collect();
+        assert_eq!(lines[2], format!("password = {PHC:?} # by hand"));
+        assert!(lines[3].starts_with("own_change = \"1801."), "{now}");
+        assert_eq!(lines[4], "name = 'alice'");
+        assert!(
+            bob.ends_with('\n') && bob.contains("\nown_change = \"7."),
+            "{now}"
+        );
     }
 
     #[test]

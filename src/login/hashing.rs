@@ -1,5 +1,5 @@
 //! Password hashing on threads of its own, few and with a short queue, so that a storm of logins cannot starve
-//! requests. It knows argon2id and no users.
+//! requests; what else takes long in a login may run there, too. It knows argon2id and no users.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,11 +1,13 @@
 //! Proving who you are. A method returns a [`Step`] or a [`Proof`], never a response; it knows no session.
 
+mod changing;
 mod editing;
 mod external;
 mod grant;
 mod hashing;
 mod oauth2;
 mod oidc;
+mod own_change;
 mod password;
 mod pending;
 mod roster;
@@ -16,7 +18,8 @@ mod token_book;
 mod tokens;
 mod users;
 
-pub use editing::NewUser;
+pub use changing::{ChangeError, Proven, Ready};
+pub use editing::{NewUser, Prepared};
 pub use external::ExternalSettings;
 pub use grant::Grant;
 pub use hashing::{HashCost, Hasher, HashingError};

@@ -2,6 +2,7 @@
 //! It knows no form, no cookie and no session.
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,6 +17,9 @@ use crate::clock::Clock;
 use crate::identity::{Identity, Subject};
 use crate::secret::{Secret, random};
 
+/// One change is under way at a time, so that none finds this full.
+const WRITES: usize = 16;
+
 /// The users of one `[[provider]]` of type `local`.
 #[derive(Debug)]
 pub struct LocalUsers {
@@ -24,6 +28,10 @@ pub struct LocalUsers {
     hasher: Arc<Hasher>,
     clock: Clock,
     directory: Arc<Directory>,
+    /// Users' own changes wait here for each other.
+    pub(super) changing: Arc<tokio::sync::Mutex<()>>,
+    /// A thread of their own, which may wait for the disk.
+    pub(super) writer: Arc<Hasher>,
 }
 
 /// What a hashing thread needs in order to judge a password.
@@ -66,7 +74,14 @@ impl LocalUsers {
                 decoy: hashing::hash_password(&random::<32>())?,
                 choice: RandomState::new(),
             }),
+            changing: Arc::default(),
+            writer: Arc::new(Hasher::new(1, WRITES).map_err(|_| HashingError::Failed)?),
         })
+    }
+
+    /// The provider that they are of.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Every user's name now; `None` where the file has never been good. Reads the file if it has changed.
@@ -82,6 +97,54 @@ impl LocalUsers {
     /// since it may be half written. A vanished user is told again at the next call, for a login that was under way.
     pub fn changes(&self) -> Vec<String> {
         self.directory.roster.changes()
+    }
+
+    /// The epoch that has ended whatever was there before what a user is known by now, where the user did that on our
+    /// pages: at that or a later one, nothing is left to be ended.
+    pub fn settled(&self, name: &str) -> Option<u64> {
+        let users = self.directory.roster.users()?;
+        let user = users.find(name)?;
+        user.own_change?.settles(user)
+    }
+
+    /// Looks at a name and a password, as at a login, and counts the attempt where they are wrong.
+    pub(super) async fn judge(&self, credentials: Credentials) -> Result<User, Refusal> {
+        let Credentials {
+            user,
+            password,
+            address,
+            known_browser,
+        } = credentials;
+        let attempt = Attempt {
+            user: &user,
+            address,
+            known_browser,
+        };
+        let reservation = match self.throttle.reserve(&attempt, self.clock.now()) {
+            Verdict::Allowed(reservation) => reservation,
+            Verdict::TooMany { retry_after } => {
+                return Err(Refusal::TooManyAttempts { retry_after });
+            }
+        };
+        let directory = Arc::clone(&self.directory);
+        let judged = self.hasher.run(move || directory.judge(&user, &password));
+        // Where nobody looked at the password, nothing was learned from the attempt.
+        let outcome = match judged.await {
+            Ok(Judgement::Wrong) => return Err(Refusal::Credentials),
+            Ok(Judgement::Right(user)) => Ok(user),
+            Err(HashingError::Busy) => Err(Refusal::Busy),
+            Ok(Judgement::Unavailable) | Err(_) => Err(Refusal::Unavailable),
+        };
+        reservation.give_back();
+        outcome
+    }
+
+    pub(super) fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.roster.path()
     }
 
     fn identity(&self, user: User) -> Identity {
@@ -105,34 +168,10 @@ impl LoginMethod for LocalUsers {
     }
 
     async fn log_in(&self, credentials: Credentials) -> Step {
-        let Credentials {
-            user,
-            password,
-            address,
-            known_browser,
-        } = credentials;
-        let attempt = Attempt {
-            user: &user,
-            address,
-            known_browser,
-        };
-        let reservation = match self.throttle.reserve(&attempt, self.clock.now()) {
-            Verdict::Allowed(reservation) => reservation,
-            Verdict::TooMany { retry_after } => {
-                return Step::Refuse(Refusal::TooManyAttempts { retry_after });
-            }
-        };
-        let directory = Arc::clone(&self.directory);
-        let judged = self.hasher.run(move || directory.judge(&user, &password));
-        // Where nobody looked at the password, nothing was learned from the attempt.
-        let step = match judged.await {
-            Ok(Judgement::Wrong) => return Step::Refuse(Refusal::Credentials),
-            Ok(Judgement::Right(user)) => Step::Admit(self.identity(user)),
-            Err(HashingError::Busy) => Step::Refuse(Refusal::Busy),
-            Ok(Judgement::Unavailable) | Err(_) => Step::Refuse(Refusal::Unavailable),
-        };
-        reservation.give_back();
-        step
+        match self.judge(credentials).await {
+            Ok(user) => Step::Admit(self.identity(user)),
+            Err(refusal) => Step::Refuse(refusal),
+        }
     }
 }
 
@@ -177,7 +216,6 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
     use std::time::Duration;
 
     use tempfile::TempDir;

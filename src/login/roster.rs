@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::mem;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -64,6 +64,10 @@ impl Roster {
         state.held = File::open(&roster.path).ok();
         drop(state);
         roster
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The users now; `None` where the file has never been good.
@@ -160,7 +164,7 @@ fn others(before: &UserFile, now: &UserFile) -> Vec<String> {
 }
 
 impl Stamp {
-    pub(super) fn of(path: &std::path::Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         match fs::metadata(path) {
             Ok(found) => Self::File {
                 inode: found.ino(),
@@ -184,8 +188,6 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use tempfile::TempDir;
 
     use super::*;

@@ -42,6 +42,11 @@ impl NewPassword {
         })
     }
 
+    /// Judges alone, without a hash.
+    pub fn check(user: &str, password: &str) -> Result<(), PasswordRefused> {
+        check(user, password)
+    }
+
     /// Good enough, but shorter than is advised (15 characters).
     pub fn is_short(&self) -> bool {
         self.short

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::hashing::{self, HashCost};
+use super::own_change::OwnChange;
 
 /// A larger file is refused unread: it would hold far more than 10,000 users.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -28,6 +29,7 @@ pub struct User {
     pub email: Option<String>,
     pub groups: Vec<String>,
     pub(super) password: String,
+    pub(super) own_change: Option<OwnChange>,
 }
 
 /// Every user of a file that was read without a fault.
@@ -58,6 +60,9 @@ pub enum UserFileError {
     Exists(String),
     #[error("there is no user {0:?}")]
     Unknown(String),
+    /// Somebody else was faster.
+    #[error("the user was changed meanwhile")]
+    Overtaken,
     /// What was asked for cannot be written into a users file.
     #[error("{0}")]
     Refused(&'static str),
@@ -129,6 +134,31 @@ pub(super) struct Entry {
     pub(super) header: Range<usize>,
     /// The value of `password`, quotes included.
     pub(super) password: Range<usize>,
+    pub(super) own_change: Option<Range<usize>>,
+}
+
+impl Entry {
+    /// Where a key goes, and what is to stand there: in the place of its value, or on a line of its own below the password.
+    pub(super) fn place_for(
+        &self,
+        text: &str,
+        key: &str,
+        known: Option<Range<usize>>,
+        value: &str,
+    ) -> (Range<usize>, String) {
+        let below = || {
+            let rest = text.get(self.password.end..).unwrap_or_default();
+            match rest.find('\n') {
+                Some(end) => (self.password.end + end + 1, format!("{key} = {value}\n")),
+                None => (text.len(), format!("\n{key} = {value}\n")),
+            }
+        };
+        if let Some(known) = known {
+            return (known, value.to_owned());
+        }
+        let (at, line) = below();
+        (at..at, line)
+    }
 }
 
 /// What is wrong with a text, and where, in bytes.
@@ -198,10 +228,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
         let header = form.span();
         let form = form.into_inner();
         let (name_span, password_span) = (form.name.span(), form.password.span());
+        let own_change = form.own_change.as_ref().map(Spanned::span);
         let entry = Entry {
             user: form.into_user()?,
             header,
             password: password_span,
+            own_change,
         };
         if !seen.insert(entry.user.name.clone()) {
             let message = format!("expected a name of its own, {:?} is taken", entry.user.name);
@@ -228,6 +260,7 @@ struct UserForm {
     #[serde(default)]
     groups: Vec<Spanned<String>>,
     password: Spanned<String>,
+    own_change: Option<Spanned<String>>,
 }
 
 impl UserForm {
@@ -238,6 +271,7 @@ impl UserForm {
             email,
             groups,
             password,
+            own_change,
         } = self;
         hashing::check_hash(password.get_ref()).map_err(|error| {
             let hint = "expected an argon2id hash as `doorward user passwd` writes it";
@@ -254,6 +288,12 @@ impl UserForm {
                 .map(|group| checked(group, check_group))
                 .collect::<Result<_, _>>()?,
             password: password.into_inner(),
+            own_change: own_change
+                .map(|text| {
+                    let read = OwnChange::parse(text.get_ref());
+                    read.ok_or_else(|| Fault::new(text.span(), OwnChange::EXPECTED))
+                })
+                .transpose()?,
         })
     }
 }
@@ -364,7 +404,7 @@ pub(super) mod tests {
         );
         assert_eq!(
             fault(&format!("{user}mail = \"x\"\n")),
-            "users.toml:4:1: unknown field `mail`, expected one of `name`, `display_name`, `email`, `groups`, `password`"
+            "users.toml:4:1: unknown field `mail`, expected one of `name`, `display_name`, `email`, `groups`, `password`, `own_change`"
         );
         assert_eq!(
             fault(&format!("{user}{user}")),

@@ -21,7 +21,7 @@ use crate::routing::Route;
 use crate::session::{LiveSession, Presence};
 use crate::telemetry::{AuditEvent, UpstreamFailure};
 use crate::upstream::UpstreamError;
-use crate::wire::{ClientBody, RESERVED_PREFIX, RequestId, WELL_KNOWN_PREFIX};
+use crate::wire::{CHANGE_PASSWORD, ClientBody, RESERVED_PREFIX, RequestId, WELL_KNOWN_PREFIX};
 
 /// A request to one of our own places.
 pub(super) struct Asked<'a> {
@@ -43,6 +43,10 @@ impl Visit {
             return Err(Refusal::Odd(odd));
         }
         let path = asked.path.as_str();
+        if path == CHANGE_PASSWORD {
+            let page = shared.portal.find_password(&parts.method)?;
+            return Ok(page.map(Body::own));
+        }
         if let Some(place) = path.strip_prefix(WELL_KNOWN_PREFIX) {
             // The same for everybody: no session is looked for.
             let page = shared.portal.publish(&parts.method, place)?;

@@ -164,7 +164,7 @@ impl Visit {
             Some(Some(left)) => drop(parts.headers.insert(header::MAX_FORWARDS, left.into())),
             None => {}
         }
-        if is_reserved(path.as_str()) {
+        if is_reserved(path.as_str()) || shared.portal.has_place_at(path.as_str()) {
             let (host, client) = (&*host, client.ip);
             let question = Asked {
                 uri: &uri,

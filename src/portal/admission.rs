@@ -11,7 +11,7 @@ use super::{Portal, PortalRequest, ReturnTo};
 use crate::clock::Timestamp;
 use crate::identity::{Federated, Identity};
 use crate::login::Browser;
-use crate::session::{EndReason, Epoch, Found, Issued, LiveSession, Login, LoginError};
+use crate::session::{Carried, EndReason, Epoch, Found, Issued, LiveSession, Login, LoginError};
 use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::wire::Page;
 
@@ -49,7 +49,7 @@ impl Portal {
             remember: admission.remember,
             replaces: request.session.map(LiveSession::sid),
             epoch: admission.epoch,
-            carries: visitor.cloned(),
+            carries: visitor.cloned().map(Carried::Visitor),
         };
         let issued = match self.go_on(request, &login).await? {
             Some(issued) => Ok(issued),

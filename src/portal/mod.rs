@@ -13,6 +13,8 @@ mod logout_elsewhere;
 mod origin;
 mod own_sessions;
 mod pages;
+mod password;
+mod password_page;
 mod published;
 mod renewal;
 mod return_to;
@@ -44,7 +46,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::login::{ExternalSettings, LoginMethod, Site};
+use crate::login::{ExternalSettings, LocalUsers, LoginMethod, Site};
 use crate::secret::Keyring;
 use crate::session::{CookieName, LiveSession, Sessions};
 use crate::telemetry::{Audit, Metrics};
@@ -60,6 +62,8 @@ pub struct Portal {
     pub pages: Pages,
     /// In the order of the configuration.
     pub providers: Vec<Provider>,
+    /// Those of them whose passwords are kept here.
+    pub accounts: Option<Arc<LocalUsers>>,
     /// Recognises a browser before and after login; no session and no credential.
     pub browser_cookie: CookieName,
     /// Holds a login that has begun at an app's own page.
@@ -174,7 +178,9 @@ impl Portal {
             (kept::PLACE, _, true) => self.discard_kept(request, body).await,
             (own_sessions::PLACE, true, _) => self.show_sessions(request).await,
             (own_sessions::PLACE, _, true) => self.end_sessions(request, body).await,
-            ("login" | "logout" | kept::PLACE | own_sessions::PLACE, ..) => {
+            (password::PLACE, true, _) => self.show_password(request),
+            (password::PLACE, _, true) => self.change_password(request, body).await,
+            ("login" | "logout" | kept::PLACE | own_sessions::PLACE | password::PLACE, ..) => {
                 Err(PortalError::Method {
                     allow: "GET, HEAD, POST",
                 })

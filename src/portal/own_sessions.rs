@@ -35,7 +35,7 @@ impl Portal {
         request: &PortalRequest<'_>,
     ) -> Result<Page, PortalError> {
         let Some((session, identity)) = logged_in(request) else {
-            return Ok(self.ask_to_log_in(request));
+            return Ok(self.ask_to_log_in(request, PLACE));
         };
         let listed = self
             .sessions
@@ -55,6 +55,7 @@ impl Portal {
             host: request.host,
             action: &place(PLACE),
             logout_url: &place("logout"),
+            password_url: self.password_url(identity).as_deref(),
             form_token: &form_token(&self.keyring, session),
             sessions: &rows,
             is_cut,
@@ -69,7 +70,7 @@ impl Portal {
     ) -> Result<Page, PortalError> {
         self.demand_same_origin(request)?;
         let Some((session, identity)) = logged_in(request) else {
-            return Ok(self.ask_to_log_in(request));
+            return Ok(self.ask_to_log_in(request, PLACE));
         };
         let form = form::read(body).await?;
         let field = |name: &str| form.get(name).map_or("", |value| value.as_str());
@@ -100,9 +101,10 @@ impl Portal {
         Ok(redirect(&format!("{}?{DONE}", place(PLACE))))
     }
 
-    fn ask_to_log_in(&self, request: &PortalRequest<'_>) -> Page {
+    /// For a page of ours that needs to know whose it is.
+    pub(super) fn ask_to_log_in(&self, request: &PortalRequest<'_>, name: &str) -> Page {
         match audience(request.method, request.headers) {
-            Audience::Person => redirect(&login_url(&place(PLACE))),
+            Audience::Person => redirect(&login_url(&place(name))),
             Audience::Form | Audience::Grpc | Audience::Program => self.who_am_i(request),
         }
     }
@@ -113,7 +115,9 @@ fn audience(method: &http::Method, headers: &HeaderMap) -> Audience {
     Asker::of(method, headers).audience_of_errors()
 }
 
-fn logged_in<'a>(request: &PortalRequest<'a>) -> Option<(&'a LiveSession, &'a Identity)> {
+pub(super) fn logged_in<'a>(
+    request: &PortalRequest<'a>,
+) -> Option<(&'a LiveSession, &'a Identity)> {
     let session = request.session?;
     Some((session, session.identity()?))
 }

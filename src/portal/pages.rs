@@ -42,6 +42,8 @@ pub struct SignedInView<'a> {
     pub logout_action: &'a str,
     /// Where a person sees their own sessions.
     pub sessions_url: &'a str,
+    /// Where the password is changed, of who has one here.
+    pub password_url: Option<&'a str>,
     pub form_token: &'a str,
 }
 
@@ -81,7 +83,7 @@ pub struct Pages {
 
 const STYLE: &str = include_str!("templates/style.css");
 
-const TEMPLATES: [(&str, &str); 10] = [
+const TEMPLATES: &[(&str, &str)] = &[
     ("chooser.html", include_str!("templates/chooser.html")),
     ("error.html", include_str!("templates/error.html")),
     (
@@ -93,6 +95,7 @@ const TEMPLATES: [(&str, &str); 10] = [
     ("logged_out.html", include_str!("templates/logged_out.html")),
     ("login.html", include_str!("templates/login.html")),
     ("logout.html", include_str!("templates/logout.html")),
+    ("password.html", include_str!("templates/password.html")),
     ("sessions.html", include_str!("templates/sessions.html")),
     ("signed_in.html", include_str!("templates/signed_in.html")),
 ];
@@ -112,7 +115,7 @@ impl Pages {
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
         templates.set_auto_escape_callback(|_| minijinja::AutoEscape::Html);
         templates.add_global("style", Value::from_safe_string(STYLE.to_owned()));
-        for (name, source) in TEMPLATES {
+        for &(name, source) in TEMPLATES {
             #[expect(clippy::expect_used, reason = "the templates are constants")]
             templates
                 .add_template(name, source)
@@ -169,6 +172,7 @@ impl Pages {
                 continue_to => address(view.continue_to),
                 logout_action => view.logout_action,
                 sessions_url => view.sessions_url,
+                password_url => view.password_url,
                 form_token => view.form_token,
             },
         )
@@ -400,6 +404,7 @@ mod tests {
             continue_to: "/start?a=1&b=2",
             logout_action: "/.doorward/logout",
             sessions_url: "/.doorward/sessions",
+            password_url: Some("/.doorward/password"),
             form_token: "dG9rZW4",
         };
         vec![
@@ -449,6 +454,7 @@ mod tests {
             continue_to: "/\"><script>",
             logout_action: HOSTILE,
             sessions_url: HOSTILE,
+            password_url: Some(HOSTILE),
             form_token: HOSTILE,
         };
         let error = ErrorView {

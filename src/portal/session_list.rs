@@ -16,6 +16,8 @@ pub struct SessionsView<'a> {
     /// Where the form is sent: fields `token`, and `end` with a `sid` or `others`.
     pub action: &'a str,
     pub logout_url: &'a str,
+    /// Where the password is changed, of who has one here.
+    pub password_url: Option<&'a str>,
     pub form_token: &'a str,
     pub sessions: &'a [SessionRow],
     /// There are more than are shown.
@@ -54,6 +56,7 @@ impl Pages {
                 host => view.host,
                 action => view.action,
                 logout_url => view.logout_url,
+                password_url => view.password_url,
                 form_token => view.form_token,
                 sessions => Value::from(Serde(view.sessions)),
                 is_cut => view.is_cut,
@@ -89,6 +92,7 @@ mod tests {
             host: "wiki.example.com",
             action: "/.doorward/sessions",
             logout_url: "/.doorward/logout",
+            password_url: Some("/.doorward/password"),
             form_token: "dG9rZW4",
             sessions,
             is_cut: false,

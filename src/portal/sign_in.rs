@@ -76,6 +76,7 @@ impl Portal {
                 continue_to: return_to.as_str(),
                 logout_action: &place("logout"),
                 sessions_url: &place(own_sessions::PLACE),
+                password_url: self.password_url(identity).as_deref(),
                 form_token: &form_token(&self.keyring, session),
             }));
         }

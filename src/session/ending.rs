@@ -94,7 +94,11 @@ impl Sessions {
         Ok(ended)
     }
 
-    async fn begin_epoch(&self, tag: SubjectTag, reason: EndReason) -> Result<Epoch, StoreError> {
+    pub(super) async fn begin_epoch(
+        &self,
+        tag: SubjectTag,
+        reason: EndReason,
+    ) -> Result<Epoch, StoreError> {
         let now = self.clock.now();
         // A login that began before may be stored now, and lives for its full time in the eyes of who forgets the epoch.
         let until = now.after(self.settings.longest()).after(LONGEST_LOGIN);
@@ -105,7 +109,7 @@ impl Sessions {
         Ok(epoch)
     }
 
-    async fn take_out_before(
+    pub(super) async fn take_out_before(
         &self,
         tag: SubjectTag,
         epoch: Epoch,

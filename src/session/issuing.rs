@@ -10,11 +10,12 @@ use zeroize::Zeroizing;
 
 use super::binding::Origin;
 use super::crowd::{Begun, OnLimit, Room, begins};
-use super::data::{Spaces, Vaulted};
+use super::data::{Jars, Spaces, Vaulted};
 use super::limits::{Limits, limits_of};
 use super::live::{LiveSession, Private};
 use super::record::{Epoch, SessionRow, TokenRow};
 use super::sessions::{AuthError, Listing, Presence, Sessions, Who, pack};
+use super::starting_over::Remains;
 use super::store::{Creation, StoreError};
 use super::token::{Sid, Token};
 use super::{CookieName, EndReason};
@@ -44,8 +45,16 @@ pub struct Login {
     pub replaces: Option<Sid>,
     /// What [`Sessions::epoch_of`] said before the proof was looked at.
     pub epoch: Epoch,
-    /// The visitor that the user has been so far, whose data goes on.
-    pub carries: Option<LiveSession>,
+    pub carries: Option<Carried>,
+}
+
+/// Whose data goes on in a new session.
+#[derive(Debug)]
+pub enum Carried {
+    /// What is left of a session of the same user.
+    Remains(Remains),
+    /// The visitor that the user has been so far.
+    Visitor(LiveSession),
 }
 
 /// A session that has just begun, or begun anew.
@@ -187,16 +196,23 @@ impl Sessions {
 
     async fn begin(&self, login: &Login, now: Timestamp) -> Result<Issued, LoginError> {
         let remembered = login.remember && self.settings.remember_me.is_some();
-        let newborn = |spaces| Newborn {
+        let newborn = |spaces, jars| Newborn {
             listing: listing(login),
-            vault: Vaulted::new(private(login, now, remembered), spaces),
+            vault: Vaulted::new(private(login, now, remembered), spaces).with_jars(jars),
             limits: limits_of(&self.settings, &login.identity.groups, remembered),
             epoch: login.epoch,
             now,
         };
         let issued = match &login.carries {
-            Some(visitor) => self.carry_over(visitor, newborn).await?,
-            None => self.create(&newborn(Spaces::new())).await?,
+            Some(Carried::Remains(Remains { spaces, jars })) => {
+                let newborn = newborn(spaces.clone(), jars.clone());
+                self.create(&newborn).await?
+            }
+            Some(Carried::Visitor(visitor)) => {
+                let newborn = |spaces| newborn(spaces, Jars::new());
+                self.carry_over(visitor, newborn).await?
+            }
+            None => self.create(&newborn(Spaces::new(), Jars::new())).await?,
         };
         issued.ok_or(LoginError::Overtaken)
     }

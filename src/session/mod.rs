@@ -24,6 +24,7 @@ mod renewing;
 mod rotation;
 mod sessions;
 mod sight;
+mod starting_over;
 pub mod store;
 mod ticket;
 mod ticketing;
@@ -40,7 +41,7 @@ pub use data::{
 };
 pub use device::device;
 pub use farewell::Over;
-pub use issuing::{Issued, Login, LoginError};
+pub use issuing::{Carried, Issued, Login, LoginError};
 pub use jar::{Jar, JarLimits, Spot};
 pub use lifecycle::{
     Clocking, OldToken, Policy, Verdict, is_proof_too_old, judge, judge_old_token,
@@ -53,6 +54,7 @@ pub use record::{
 pub use refreshing::Refreshed;
 pub use sessions::{AuthError, Listing, Parts, Presence, Sessions, Touches, Who};
 pub use sight::{ListPage, Listed, State, Wanted};
+pub use starting_over::Remains;
 pub use ticket::{Claim, NoKeys, TicketKeys, TicketSettings, Tickets};
 pub use token::{Sid, Token, TokenHash};
 pub use visitors::{Visitor, Visitors};

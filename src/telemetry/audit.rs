@@ -75,6 +75,25 @@ pub enum AuditEvent {
         user: String,
         address: IpAddr,
     },
+    /// A user gave a new password for the one that they knew: all their sessions ended, and one began anew.
+    PasswordChanged {
+        sid: String,
+        /// The session that they did it from.
+        before: String,
+        provider: String,
+        user: String,
+        ended: usize,
+        address: IpAddr,
+    },
+    /// Somebody who has a user's session did not know the password.
+    PasswordChangeFailed {
+        sid: String,
+        provider: String,
+        user: String,
+        /// `credentials` or `throttled`.
+        cause: &'static str,
+        address: IpAddr,
+    },
     /// A provider told of a logout there.
     ProviderLogout {
         provider: String,

@@ -19,6 +19,9 @@ pub const RESERVED_PREFIX: &str = "/.doorward/";
 /// What programs look for on every served host, beside it (RFC 8615).
 pub const WELL_KNOWN_PREFIX: &str = "/.well-known/doorward/";
 
+/// Where password managers look for the page on which a password is changed (W3C, A Well-Known URL for Changing Passwords).
+pub const CHANGE_PASSWORD: &str = "/.well-known/change-password";
+
 /// A whole response of our own making.
 pub type Page = http::Response<Bytes>;
 

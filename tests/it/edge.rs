@@ -109,6 +109,20 @@ fn local(location: &str) -> &str {
 }
 
 #[tokio::test]
+async fn passwords_are_not_changed_at_an_edge_node() {
+    let (main, edge, app) = pair("\"user\"").await;
+    let alice = alice(&main).await;
+    let before = app.requests().len();
+    let page = open(&edge, "/.doorward/password", &cookies(&alice)).await;
+    assert_eq!(page.status, 404);
+    assert_eq!(app.requests().len(), before);
+    // What password managers look for is the app's there.
+    let place = "/.well-known/change-password";
+    assert_eq!(open(&edge, place, &cookies(&alice)).await.status, 200);
+    assert_eq!(app.last().line(), format!("GET {place} HTTP/1.1"));
+}
+
+#[tokio::test]
 async fn a_ticket_opens_an_edge_node_as_far_as_it_says_who_it_is() {
     let (main, edge, app) = pair("\"user\", \"groups\"").await;
     let alice = alice(&main).await;

@@ -50,6 +50,7 @@ mod oidc_logout;
 mod oidc_presets;
 mod oidc_refresh;
 mod outage;
+mod password;
 mod paths;
 #[cfg(feature = "postgres")]
 mod postgres;

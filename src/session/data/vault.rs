@@ -59,6 +59,10 @@ impl Vaulted {
             sealed: Vec::new(),
         }
     }
+
+    pub(in crate::session) fn with_jars(self, jars: Jars) -> Self {
+        Self { jars, ..self }
+    }
 }
 
 impl Sessions {

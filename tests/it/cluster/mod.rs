@@ -24,7 +24,7 @@ use self::people::{Arrivals, Dice, Person, revoke};
 use self::postgres::OnPostgres;
 #[cfg(feature = "redis")]
 use self::redis::OnRedis;
-use crate::support::{Browser, Proxy, Reply, Upstream, eventually, proxy, upstream};
+use crate::support::{Browser, PASSWORD, Proxy, Reply, Upstream, eventually, proxy, upstream};
 
 /// How long a run takes, in seconds, and what it rolls.
 const SECONDS: &str = "DOORWARD_TEST_CLUSTER_SECONDS";
@@ -62,6 +62,11 @@ macro_rules! clusters {
             #[tokio::test]
             async fn a_new_password_ends_the_users_sessions_at_every_node() {
                 a_new_password_counts_everywhere($start).await;
+            }
+
+            #[tokio::test]
+            async fn who_changes_a_password_on_the_page_stays_logged_in_at_every_node_and_nobody_else_does() {
+                an_own_change_counts_everywhere($start).await;
             }
         })+
     };
@@ -176,6 +181,50 @@ async fn a_new_password_counts_everywhere(shared: impl Shared) {
     let again = alice.log_in_at("/.doorward/login", "alice", NEXT).await;
     assert_eq!(again.status, 303);
     assert_eq!(moved(&alice, &there).fetch("/").await.status, 200);
+}
+
+async fn an_own_change_counts_everywhere(shared: impl Shared) {
+    const NEXT: &str = "a horse of another colour";
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let (here, there) = pair(&shared, &app, "");
+    // Both nodes have one users file.
+    let theirs = there.path("users.toml");
+    std::fs::remove_file(&theirs).unwrap();
+    std::os::unix::fs::symlink(here.path("users.toml"), &theirs).unwrap();
+    let mut alice = here.browser();
+    alice.log_in("alice").await;
+    let mut elsewhere = there.browser();
+    elsewhere.log_in("alice").await;
+    let mut bob = there.browser();
+    bob.log_in("bob").await;
+    let token = alice.open("/.doorward/password").await.field("token");
+    let form = [
+        ("token", token.as_str()),
+        ("current", PASSWORD),
+        ("new", NEXT),
+        ("again", NEXT),
+    ];
+    let answer = alice.submit("/.doorward/password", &form).await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    assert_eq!(alice.fetch("/").await.status, 200);
+    eventually("the end elsewhere", async || {
+        elsewhere.fetch("/").await.status == 401
+    })
+    .await;
+    // What the other node is told next, of bob and by its own file, it is told after that.
+    let copy = there.path("copy.toml");
+    std::fs::copy(here.path("users.toml"), &copy).unwrap();
+    UserFile::remove(&copy, "bob").unwrap();
+    std::fs::rename(&copy, &theirs).unwrap();
+    eventually("the end of bob", async || {
+        bob.fetch("/").await.status == 401
+    })
+    .await;
+    for node in [&here, &there] {
+        assert_eq!(moved(&alice, node).fetch("/").await.status, 200);
+    }
+    let again = elsewhere.log_in_at("/.doorward/login", "alice", NEXT).await;
+    assert_eq!(again.status, 303);
 }
 
 async fn a_ticket_has_an_end(shared: impl Shared) {
