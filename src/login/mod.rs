@@ -26,7 +26,8 @@ pub use hashing::{HashCost, Hasher, HashingError};
 pub use oauth2::{OAuth2, OAuth2Settings, Places, SubjectKind};
 pub use oidc::{
     ALGORITHMS, Answer, Beginning, ClaimPath, ClientAuthentication, ClientKey, Flaw, Issuer,
-    IssuerSettings, Issuers, Logout, Mapping, Oidc, OidcError, OidcSettings, Proof, is_loopback,
+    IssuerSettings, Issuers, Logout, Logouts, Mapping, Oidc, OidcError, OidcSettings, Proof,
+    is_loopback,
 };
 pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};

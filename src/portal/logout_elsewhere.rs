@@ -1,5 +1,6 @@
-//! Logging out where people log in at another site: the provider says that a session of its own is over (back-channel), and
-//! who logs out here is sent there to log out, too. What ends here has ended before anybody is answered.
+//! Logging out where people log in at another site: the provider says that a session of its own is over (back-channel), or
+//! has the browser say so (front-channel), and who logs out here is sent there to log out, too. What ends here has ended before
+//! anybody is answered.
 
 use std::sync::Arc;
 
@@ -8,13 +9,16 @@ use serde_json::json;
 
 use super::away::origin;
 use super::{Means, Portal, PortalError, PortalRequest, form, place};
-use crate::login::{Logout, Oidc, OidcError};
+use crate::login::{Flaw, Logout, Oidc, OidcError};
 use crate::session::{EndReason, LiveSession};
 use crate::telemetry::AuditEvent;
 use crate::wire::{ClientBody, Page, json_page};
 
 /// What the places begin with where providers tell of logouts.
 pub(super) const PLACE: &str = "backchannel-logout/";
+
+/// What the places begin with that providers open in frames of their logout pages.
+pub(super) const FRAME: &str = "frontchannel-logout/";
 
 impl Portal {
     /// A provider tells of a logout. It is believed for what it signed, so no cookie is looked at, nor where it comes from.
@@ -37,6 +41,54 @@ impl Portal {
             address: request.client,
         });
         Ok(json_page(StatusCode::OK, &json!({ "ended": ended })))
+    }
+
+    /// A browser tells of a logout, in a frame of the provider's page (`OpenID` Connect Front-Channel Logout 1.0). Its cookie
+    /// seldom comes along there, so the session is found by the provider's name for it. The answer is the same whether or
+    /// not there was one.
+    pub(super) async fn told_by_frame(
+        &self,
+        request: &PortalRequest<'_>,
+    ) -> Result<Page, PortalError> {
+        let id = request.place.get(FRAME.len()..).unwrap_or_default();
+        let oidc = self.elsewhere(id).ok_or(PortalError::NotFound)?;
+        let framed_by = oidc.frames().ok_or(PortalError::NotFound)?;
+        let told = named(request).ok_or(OidcError::Unbelievable(NEITHER));
+        let session = told.and_then(|(issuer, session)| oidc.left((&issuer, &session)));
+        let (status, cause) = match session {
+            Err(error) => (StatusCode::BAD_REQUEST, Some(error.to_string())),
+            Ok(session) => match self.end_departed((id, session), request).await? {
+                0 => (StatusCode::OK, Some("no session began in that".to_owned())),
+                _ => (StatusCode::OK, None),
+            },
+        };
+        if let Some(cause) = cause {
+            self.audit.record(&AuditEvent::ProviderLogoutRefused {
+                provider: id.to_owned(),
+                cause,
+                address: request.client,
+            });
+        }
+        Ok(self.pages.frame(status, &framed_by))
+    }
+
+    async fn end_departed(
+        &self,
+        (provider, session): (&str, String),
+        request: &PortalRequest<'_>,
+    ) -> Result<usize, PortalError> {
+        let ended = self.sessions.end_departed(provider.to_owned(), session);
+        let ended = ended
+            .await
+            .map_err(|error| PortalError::Store(error.to_string()))?;
+        if ended > 0 {
+            self.audit.record(&AuditEvent::ProviderLogout {
+                provider: provider.to_owned(),
+                ended,
+                address: request.client,
+            });
+        }
+        Ok(ended)
     }
 
     /// Where a browser is sent after it has logged out here.
@@ -90,4 +142,23 @@ impl Portal {
             Means::AtApp(_) | Means::Form(_) => None,
         }
     }
+}
+
+const NEITHER: Flaw = Flaw::Shape("it does not name one issuer and one session");
+
+/// Issuer and session, each once: what comes twice means two things to two readers.
+fn named(request: &PortalRequest<'_>) -> Option<(String, String)> {
+    let (mut issuer, mut session) = (None, None);
+    let query = request.query.unwrap_or_default().as_bytes();
+    for (name, value) in url::form_urlencoded::parse(query) {
+        let field = match name.as_ref() {
+            "iss" => &mut issuer,
+            "sid" => &mut session,
+            _ => continue,
+        };
+        if field.replace(value.into_owned()).is_some() {
+            return None;
+        }
+    }
+    issuer.zip(session)
 }

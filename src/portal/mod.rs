@@ -200,6 +200,15 @@ impl Portal {
             (told, ..) if told.starts_with(logout_elsewhere::PLACE) => {
                 Err(PortalError::Method { allow: "POST" })
             }
+            // Opened in a frame: nothing else is asked for.
+            (told, ..)
+                if told.starts_with(logout_elsewhere::FRAME) && *request.method == Method::GET =>
+            {
+                self.told_by_frame(request).await
+            }
+            (told, ..) if told.starts_with(logout_elsewhere::FRAME) => {
+                Err(PortalError::Method { allow: "GET" })
+            }
             ("session" | renewal::PLACE | script::PLACE, ..) => {
                 Err(PortalError::Method { allow: "GET, HEAD" })
             }
@@ -207,9 +216,10 @@ impl Portal {
         }
     }
 
-    /// Whether a place is the same for everybody, so that no session is looked for: what is kept by caches sets no cookie.
+    /// Whether a place is the same for everybody, so that no session is looked for: what is kept by caches, and what another
+    /// site's frames open, sets no cookie.
     pub fn is_for_all(place: &str) -> bool {
-        place == script::PLACE
+        place == script::PLACE || place.starts_with(logout_elsewhere::FRAME)
     }
 
     /// The cookies that are ours alone: no app sees them and no app sets them.

@@ -245,6 +245,40 @@ impl Pages {
         page
     }
 
+    /// For a frame of another site's page, at this origin and no other: a word, whatever happened.
+    pub fn frame(&self, status: StatusCode, origin: &str) -> Page {
+        let text = if status.is_success() {
+            "Logged out"
+        } else {
+            "Not understood"
+        };
+        let body = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{text}</title>\n<p>{text}.</p>\n</html>\n"
+        );
+        let mut page = Response::new(Bytes::from(body));
+        *page.status_mut() = status;
+        let headers = page.headers_mut();
+        for (name, value) in GUARDS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let policy = format!(
+            "default-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors {origin}"
+        );
+        let policy = HeaderValue::try_from(policy);
+        // Without a policy it is nobody's to frame.
+        if let Ok(policy) = policy {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+            headers.remove(header::X_FRAME_OPTIONS);
+            let anyone = HeaderValue::from_static("cross-origin");
+            headers.insert("cross-origin-resource-policy", anyone);
+        }
+        headers.insert(
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        );
+        page
+    }
+
     pub(super) fn page(&self, sheet: &Sheet, values: &Value) -> Page {
         let rendered = self
             .templates

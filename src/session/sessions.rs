@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::cache::Cache;
 use super::ending::Owed;
+use super::federation::Departures;
 use super::issuing::Doors;
 use super::lifecycle::{OldToken, Policy, Verdict, judge, judge_old_token};
 use super::live::{Entry, LiveSession};
@@ -50,6 +51,7 @@ pub struct Sessions {
     /// As do changes of one session's data here.
     pub(super) turns: Doors,
     pub(super) births: Births,
+    pub(super) departures: Departures,
     /// `None` where tokens are the only credential.
     pub(super) desk: Option<Desk>,
     pub(super) touches: mpsc::Sender<(Sid, Timestamp)>,
@@ -148,6 +150,7 @@ impl Sessions {
             doors: Doors::default(),
             turns: Doors::default(),
             births: Births::default(),
+            departures: Departures::default(),
             desk: tickets.map(|tickets| Desk::new(tickets, &settings)),
             store,
             keyring,

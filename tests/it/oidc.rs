@@ -10,8 +10,8 @@ use http::Method;
 use serde_json::json;
 
 use crate::support::{
-    Answer, Asked, Browser, CLIENT_ID, Key, Provider, Proxy, ProxyBuilder, Reply, START, SUB, Sign,
-    Upstream, certificate, come_back, eventually, proxy, upstream,
+    Answer, Asked, Browser, CLIENT_ID, Key, Provider, Proxy, ProxyBuilder, Reply, START, SUB,
+    Shown, Sign, Upstream, certificate, come_back, eventually, proxy, upstream,
 };
 
 pub const CLAIMS: &str =
@@ -910,6 +910,41 @@ async fn what_the_id_token_lacks_the_user_info_endpoint_tells() {
         502,
         "an address that nobody vouches for"
     );
+}
+
+#[tokio::test]
+async fn who_we_are_is_shown_as_the_provider_was_told() {
+    let secret = "client_secret = { file = \"oidc.secret\" }";
+    for (way, client) in [
+        (
+            format!("{secret}\nclient_auth = \"client_secret_basic\""),
+            Shown::Basic,
+        ),
+        (
+            format!("{secret}\nclient_auth = \"client_secret_post\""),
+            Shown::Post,
+        ),
+        ("client_auth = \"none\"".to_owned(), Shown::Not),
+    ] {
+        let provider = Provider::start(&Clock::fixed(START)).await;
+        provider.script().client = client;
+        let section = provider.section("shown", CLAIMS);
+        let section = section.replace(secret, &way);
+        let bench = Bench::of(provider, CLAIMS, |proxy| proxy.provider(&section)).await;
+        bench.found("shown").await;
+        let mut browser = bench.proxy.browser();
+        let sent = browser.open("/.doorward/login?provider=shown").await;
+        let back = bench.provider.approve(sent.header("location"));
+        assert_eq!(browser.open(&back).await.status, 303, "{client:?}");
+        // The other one has the secret in the header.
+        let expected = if matches!(client, Shown::Basic) {
+            303
+        } else {
+            403
+        };
+        let other = bench.log_in(&mut bench.proxy.browser()).await;
+        assert_eq!(other.status, expected, "{client:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,13 @@
 //! The end of sessions that began at a provider: the provider says so, or the user logs out here and there.
 
+use doorward::clock::Clock;
 use http::Method;
 
 use crate::oidc::{Bench, CLAIMS};
-use crate::support::{Answer, Asked, Browser, Key, Sign};
+use crate::support::{
+    Answer, Asked, Browser, Chromium, Key, Process, Provider, Reply, Sign, come_back, eventually,
+    proxy, self_signed, upstream,
+};
 
 const PLACE: &str = "/.doorward/backchannel-logout/corp";
 
@@ -207,4 +211,235 @@ async fn where_it_is_not_asked_for_a_logout_is_ours_alone() {
     let answer = browser.log_out().await;
     assert_eq!(answer.status, 200);
     assert!(answer.text().contains("You are logged out"));
+}
+
+const FRAME: &str = "/.doorward/frontchannel-logout/corp";
+
+async fn with_frames() -> Bench {
+    Bench::with(&format!("{CLAIMS}\nfrontchannel_logout = true"), |proxy| {
+        proxy
+    })
+    .await
+}
+
+/// As a browser tells in a frame of another site: without its cookies.
+async fn framed(bench: &Bench, place: &str) -> Answer {
+    let fields = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "iframe"),
+        ("referer", "https://op.example/end"),
+    ];
+    let mut browser = bench.proxy.browser();
+    browser.request(Method::GET, place, &fields, "").await
+}
+
+fn frame(issuer: &str, session: &str) -> String {
+    come_back(FRAME, &[("iss", issuer), ("sid", session)])
+}
+
+#[tokio::test]
+async fn a_browser_tells_in_a_frame_which_session_of_the_provider_is_over() {
+    let bench = with_frames().await;
+    let issuer = bench.provider.issuer();
+    let mut first = logged_in(&bench, "first").await;
+    let mut also_first = logged_in(&bench, "first").await;
+    let mut second = logged_in(&bench, "second").await;
+    let answer = framed(&bench, &frame(&issuer, "first")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(!is_in(&mut first).await && !is_in(&mut also_first).await);
+    assert!(is_in(&mut second).await);
+    let event = bench.proxy.audited("provider_logout").await;
+    assert_eq!(
+        (&event["provider"], &event["ended"]),
+        (&"corp".into(), &2.into())
+    );
+    assert_eq!(
+        bench.proxy.audited("session_ended").await["reason"],
+        "provider_logout"
+    );
+
+    // The provider's page may frame it, and no other; nothing keeps it, and nothing tells whether there was a session.
+    let policy = format!("frame-ancestors {issuer}");
+    assert!(
+        answer.header("content-security-policy").ends_with(&policy),
+        "{policy}"
+    );
+    assert!(
+        answer
+            .header("content-security-policy")
+            .starts_with("default-src 'none'")
+    );
+    assert_eq!(answer.header("x-frame-options"), "");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("referrer-policy"), "no-referrer");
+    assert!(
+        answer.set_cookies().is_empty(),
+        "{:?}",
+        answer.set_cookies()
+    );
+    let again = framed(&bench, &frame(&issuer, "first")).await;
+    let names = |answer: &Answer| {
+        let mut all: Vec<_> = answer.headers.keys().map(ToString::to_string).collect();
+        all.sort();
+        all
+    };
+    assert_eq!((again.status, again.text()), (answer.status, answer.text()));
+    assert_eq!(names(&again), names(&answer));
+    let refused = bench.proxy.audited("provider_logout_refused").await;
+    assert_eq!(refused["provider"], "corp");
+}
+
+#[tokio::test]
+async fn a_frame_that_does_not_name_issuer_and_session_ends_nothing() {
+    let bench = with_frames().await;
+    let issuer = bench.provider.issuer();
+    let mut browser = logged_in(&bench, "first").await;
+    let whole = frame(&issuer, "first");
+    let long = "x".repeat(257);
+    let places = [
+        FRAME.to_owned(),
+        come_back(FRAME, &[("iss", &issuer)]),
+        come_back(FRAME, &[("sid", "first")]),
+        frame("", "first"),
+        frame(&issuer, ""),
+        frame(&issuer, "FIRST"),
+        frame(&issuer, "fir"),
+        frame(&issuer, "first\n"),
+        frame(&issuer, &long),
+        frame(&format!("{issuer}/"), "first"),
+        frame("https://evil.example", "first"),
+        format!("{whole}&sid=first"),
+        format!("{whole}&iss=x"),
+        whole.replace("/corp", "/local"),
+        whole.replace("/corp", "/nobody"),
+        whole.replace("/corp", ""),
+    ];
+    for place in &places {
+        let answer = framed(&bench, place).await;
+        let expected = match place {
+            place if !place.starts_with(FRAME) => 404,
+            place if place.ends_with("sid=FIRST") || place.ends_with("sid=fir") => 200,
+            _ => 400,
+        };
+        assert_eq!(answer.status, expected, "{place}");
+        assert!(is_in(&mut browser).await, "{place}");
+    }
+    for method in [Method::POST, Method::HEAD, Method::PUT] {
+        let fields = [("sec-fetch-site", "same-origin")];
+        let mut other = bench.proxy.browser();
+        let answer = other.request(method.clone(), &whole, &fields, "").await;
+        assert_eq!(answer.status, 405, "{method}");
+        assert!(is_in(&mut browser).await, "{method}");
+    }
+    assert_eq!(framed(&bench, &whole).await.status, 200);
+    assert!(!is_in(&mut browser).await);
+}
+
+#[tokio::test]
+async fn browsers_tell_only_where_the_configuration_says_that_they_may() {
+    let bench = Bench::start().await;
+    let mut browser = logged_in(&bench, "first").await;
+    let answer = framed(&bench, &frame(&bench.provider.issuer(), "first")).await;
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.header("x-frame-options"), "DENY");
+    assert!(is_in(&mut browser).await);
+}
+
+#[tokio::test]
+async fn a_login_that_was_under_way_ends_with_the_session_that_a_browser_said_is_over() {
+    let bench = with_frames().await;
+    bench
+        .provider
+        .tells(Sign::With(Key::First), r#"{"sid": "first"}"#, "{}");
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/").await;
+    let issuer = bench.provider.issuer();
+    assert_eq!(framed(&bench, &frame(&issuer, "first")).await.status, 200);
+    let back = bench.provider.approve(&there);
+    assert_eq!(browser.open(&back).await.status, 409);
+    assert!(!is_in(&mut browser).await);
+}
+
+#[tokio::test]
+async fn however_many_tell_at_once_each_session_ends() {
+    let bench = with_frames().await;
+    let issuer = bench.provider.issuer();
+    let mut browsers = Vec::new();
+    for number in 0..8 {
+        browsers.push(logged_in(&bench, &format!("s{number}")).await);
+    }
+    let mut stays = logged_in(&bench, "stays").await;
+    let told = (0..40).map(|number| {
+        let place = frame(&issuer, &format!("s{}", number % 10));
+        let bench = &bench;
+        async move { framed(bench, &place).await.status }
+    });
+    let told = futures_util::future::join_all(told).await;
+    assert!(told.iter().all(|status| *status == 200), "{told:?}");
+    for browser in &mut browsers {
+        assert!(!is_in(browser).await);
+    }
+    assert!(is_in(&mut stays).await);
+    let events = bench.proxy.audited_times("session_ended", 8).await;
+    assert_eq!(events.len(), 8);
+}
+
+#[tokio::test]
+async fn a_real_browser_tells_in_a_frame_of_the_providers_page_and_of_no_other() {
+    let provider = Provider::start(&Clock::system()).await;
+    let app = upstream(|request| {
+        let user = request.one("remote-user");
+        let page = format!("<!doctype html><title>App</title><h1>Hello, {user}</h1>");
+        Reply::with(200, "content-type: text/html\r\n", page)
+    })
+    .await;
+    let keys = format!("{CLAIMS}\nfrontchannel_logout = true");
+    let folder = proxy()
+        .provider(&provider.section("corp", &keys))
+        .app(&app.url())
+        .prepare();
+    self_signed(folder.path());
+    let mut process = Process::start(folder.path(), &["run", "--config", "doorward.toml"]);
+    let origin = format!("https://localhost:{}", process.addr().await.port());
+    eventually("a provider that is found", async || {
+        process.words().contains("a provider was found")
+    })
+    .await;
+    let authority = folder.path().join("certs/ca.pem");
+    let browser = Chromium::trusting(folder.path(), &authority, true).await;
+    let at_login = format!("{origin}/.doorward/login?provider=corp&return_to=%2F");
+    let place = |session: &str| {
+        let frame = format!("{origin}{}", frame(&provider.issuer(), session));
+        let frame = frame.replace('&', "&amp;");
+        format!(
+            "<!doctype html><title>Out</title><h1>Logged out there</h1><iframe src=\"{frame}\"></iframe>"
+        )
+    };
+    for session in ["first", "second"] {
+        provider.script().claims = serde_json::json!({ "sid": session });
+        browser.open(&at_login).await;
+        browser.until_heading("Hello, jane").await;
+        // Another site, so the cookie stays behind; the session ends all the same.
+        let page = place(session);
+        provider
+            .script()
+            .pages
+            .insert("/out".to_owned(), page.clone());
+        if session == "first" {
+            browser.open(&format!("{}/out", provider.issuer())).await;
+            assert_eq!(browser.text_in_frame().await, "Logged out.");
+            let word = browser.text("h1").await;
+            assert_eq!(word, "Logged out there");
+            browser.open(&format!("{origin}/")).await;
+            browser.until_heading("Log in").await;
+        } else {
+            let stranger =
+                upstream(move |_| Reply::with(200, "content-type: text/html\r\n", &page)).await;
+            browser.open(&stranger.url()).await;
+            let shown = browser.text_in_frame().await;
+            assert!(!shown.contains("Logged out."), "{shown}");
+        }
+    }
+    browser.close().await;
 }

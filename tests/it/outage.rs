@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use doorward::clock::{Clock, TICK, Timestamp};
-use doorward::identity::{Identity, Subject};
+use doorward::identity::{Federated, Identity, Subject};
 use doorward::secret::{Keyring, Secret};
 use doorward::session::store::{
     Creation, Invalidation, Memory, Rotation, SessionStore, StoreError, Update,
@@ -853,6 +853,65 @@ impl Node {
         events
             .map(|line| line["reason"].as_str().unwrap().to_owned())
             .collect()
+    }
+}
+
+/// Tells of this many sessions of the provider, named by numbers from `first`.
+fn tell(node: &Node, first: usize, count: usize) -> JoinSet<(usize, Result<usize, StoreError>)> {
+    let mut told = JoinSet::new();
+    for number in first..first + count {
+        let sessions = node.sessions.clone();
+        told.spawn(async move {
+            let name = format!("s{number}");
+            (
+                number,
+                sessions.end_departed("local".to_owned(), name).await,
+            )
+        });
+    }
+    told
+}
+
+#[tokio::test]
+async fn however_many_tell_of_an_end_the_store_is_looked_through_once_for_all() {
+    let node = Node::new();
+    let federated = |name: &str| Login {
+        federated: Some(Federated {
+            session: Some(name.to_owned()),
+            hint: None,
+            refresh: None,
+        }),
+        ..login("alice")
+    };
+    let ends = node.sessions.issue(federated("s7")).await.unwrap();
+    let stays = node.sessions.issue(federated("other")).await.unwrap();
+    node.store.set("list", Trouble::Waits);
+    let before = node.store.count("list");
+    // One looks, and a thousand wait for the next look.
+    let mut first = tell(&node, 0, 1);
+    node.store.waiting(1).await;
+    let mut told = tell(&node, 1, 1000);
+    tokio::task::yield_now().await;
+    let (_, refused) = tell(&node, 2000, 1).join_next().await.unwrap().unwrap();
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable(_))),
+        "{refused:?}"
+    );
+    node.store.gate.add_permits(2);
+    assert_eq!(first.join_next().await.unwrap().unwrap().1, Ok(0));
+    while let Some(one) = told.join_next().await {
+        let (number, ended) = one.unwrap();
+        assert_eq!(ended, Ok(usize::from(number == 7)), "{number}");
+    }
+    assert_eq!(node.store.count("list") - before, 2);
+    assert!(node.open(&token_of(&ends.cookie)).await.is_err());
+    assert!(node.open(&token_of(&stays.cookie)).await.is_ok());
+
+    // What cannot be looked for has not ended, and who told of it hears that.
+    node.store.set("list", Trouble::Fails);
+    let mut told = tell(&node, 0, 3);
+    while let Some(one) = told.join_next().await {
+        assert!(one.unwrap().1.is_err());
     }
 }
 

@@ -11,7 +11,8 @@ use super::store_authorities;
 use super::store_password::{self, Words};
 use crate::config::reader::{Section, Value, quoted};
 use crate::login::{
-    ALGORITHMS, ClaimPath, ClientAuthentication, ClientKey, Mapping, OidcSettings, is_loopback,
+    ALGORITHMS, ClaimPath, ClientAuthentication, ClientKey, Logouts, Mapping, OidcSettings,
+    is_loopback,
 };
 
 const SECRET: Words = Words {
@@ -49,6 +50,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
     let acr_values = words(section, "acr_values", "acr value");
     let refreshes = section.boolean("refresh", false);
     let logout = section.choice("logout", &[("here", false), ("provider", true)]);
+    let by_frames = section.boolean("frontchannel_logout", false);
     let hosted_domains = hosted_domains(section, preset);
     let usual = match (preset, issuer) {
         (Some(preset), Some(issuer)) => preset.scopes(issuer, refreshes),
@@ -70,7 +72,10 @@ pub(super) fn read(section: &Section<'_>) -> Option<OidcSettings> {
         max_auth_age,
         acr_values,
         refreshes,
-        logs_out_there: logout.unwrap_or(false),
+        logouts: Logouts {
+            there: logout.unwrap_or(false),
+            by_frames,
+        },
         max_clock_skew,
         timeout,
         authorities,

@@ -7,6 +7,7 @@ pub(super) mod exchange;
 mod fault;
 mod keys;
 mod known;
+mod leaving;
 pub(super) mod mapping;
 mod metadata;
 mod refreshing;
@@ -17,6 +18,7 @@ pub use bearer::{Issuer, IssuerSettings, Issuers};
 pub use client_key::ClientKey;
 pub use fault::{Flaw, OidcError};
 pub use keys::ALGORITHMS;
+pub use leaving::{Logout, Logouts};
 pub use mapping::{ClaimPath, Mapping};
 pub use metadata::is_loopback;
 
@@ -37,7 +39,7 @@ use self::spent::Spent;
 use self::token::{Awaited, Terms, Token};
 use super::pending::PendingLogin;
 use crate::clock::{Clock, Timestamp};
-use crate::identity::{Federated, Identity, Subject};
+use crate::identity::{Federated, Identity};
 use crate::outbound::{Limits, Outbound, OutboundError};
 use crate::secret::Secret;
 
@@ -49,10 +51,6 @@ pub(super) const MAX_AT_ONCE: usize = 64;
 
 /// What the header of a token may say that it is.
 const ID_TOKEN: [Option<&str>; 2] = [None, Some("jwt")];
-const LOGOUT_TOKEN: [Option<&str>; 3] = [None, Some("jwt"), Some("logout+jwt")];
-
-/// The longest ID token that is kept for the end of its session: it has to fit into an address.
-const MAX_HINT: usize = 4096;
 
 /// One `[[provider]]` of type `oidc`.
 #[derive(Clone, Debug)]
@@ -75,8 +73,7 @@ pub struct OidcSettings {
     /// How long ago the user may have logged in at the provider.
     pub max_auth_age: Option<Duration>,
     pub max_clock_skew: Duration,
-    /// Who logs out here logs out there, too.
-    pub logs_out_there: bool,
+    pub logouts: Logouts,
     /// Asks the provider later who a user is by then, where it gives refresh tokens.
     pub refreshes: bool,
     /// For one answer.
@@ -106,8 +103,9 @@ pub struct Oidc {
     turns: Semaphore,
     spent: Spent,
     logouts: Spent,
-    /// The provider's own sessions.
+    /// The provider's own sessions: ended by its word, and by what browsers brought, which anybody can.
     ended: Spent,
+    left: Spent,
 }
 
 /// A login that is to begin.
@@ -140,13 +138,6 @@ pub struct Proof {
     pub federated: Federated,
 }
 
-/// What a provider wants ended: all sessions of a user, or those that began in one of its own.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Logout {
-    pub subject: Option<Subject>,
-    pub session: Option<String>,
-}
-
 impl Oidc {
     /// Asks nobody yet. What is sent goes out on `runtime`.
     pub fn new(
@@ -170,6 +161,7 @@ impl Oidc {
             spent: Spent::default(),
             logouts: Spent::default(),
             ended: Spent::default(),
+            left: Spent::default(),
         })
     }
 
@@ -293,51 +285,6 @@ impl Oidc {
         })
     }
 
-    /// Judges a logout token, which is good once.
-    pub async fn logout(&self, token: &str) -> Result<Logout, OidcError> {
-        let provided = self.known.provided()?;
-        let token = self.open((token, &LOGOUT_TOKEN), &provided).await?;
-        let terms = self.terms();
-        token.check(&terms)?;
-        let logout = token.logout(&terms)?;
-        if !self.logouts.spend_name(logout.id, terms.now) {
-            return Err(Flaw::Replayed.into());
-        }
-        if let Some(session) = logout.session {
-            self.ended.spend_name(session, terms.now);
-        }
-        Ok(Logout {
-            subject: logout.subject.map(|id| Subject {
-                provider: self.id.clone(),
-                id: id.to_owned(),
-            }),
-            session: logout.session.map(str::to_owned),
-        })
-    }
-
-    /// Whether the provider has ended the session of its own that a login was in. Asked once the login has a session here:
-    /// whichever of the two comes first, the other sees it.
-    pub fn has_ended(&self, federated: &Federated) -> bool {
-        let session = federated.session.as_deref();
-        session.is_some_and(|session| self.ended.holds_name(session))
-    }
-
-    /// Where a browser is sent that has logged out here. `None`: nowhere.
-    pub fn farewell(&self, federated: &Federated, back: &str) -> Option<Url> {
-        let provided = self.known.provided().ok()?;
-        let place = provided.metadata.end_session_endpoint.as_ref();
-        let mut place = place.filter(|_| self.settings.logs_out_there)?.clone();
-        let mut query = place.query_pairs_mut();
-        if let Some(hint) = &federated.hint {
-            query.append_pair("id_token_hint", hint);
-        }
-        query
-            .append_pair("client_id", &self.settings.client_id)
-            .append_pair("post_logout_redirect_uri", back);
-        drop(query);
-        Some(place)
-    }
-
     /// What was asked for with the browser's help is only a hint: the token tells.
     fn admit(&self, token: &Token) -> Result<(), OidcError> {
         let domains = &self.settings.hosted_domains;
@@ -351,11 +298,6 @@ impl Oidc {
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, OidcError> {
         turn(&self.turns, self.settings.timeout).await
-    }
-
-    fn hint(&self, id_token: &str) -> Option<String> {
-        let is_of_use = self.settings.logs_out_there && id_token.len() <= MAX_HINT;
-        is_of_use.then(|| id_token.to_owned())
     }
 
     /// A key that is not known yet may be a new one: the provider is asked, but not again and again.

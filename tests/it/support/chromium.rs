@@ -130,6 +130,15 @@ impl Chromium {
         element.text().await.unwrap()
     }
 
+    /// What stands in the only frame of the page.
+    pub async fn text_in_frame(&self) -> String {
+        let frame = self.client.find(Locator::Css("iframe")).await.unwrap();
+        frame.enter_frame().await.unwrap();
+        let text = self.text("body").await;
+        self.client.enter_parent_frame().await.unwrap();
+        text
+    }
+
     /// Waits until there is such an element.
     pub async fn until(&self, css: &str) {
         let waiting = self.client.wait().at_most(Duration::from_secs(5));

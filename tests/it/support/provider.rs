@@ -1,5 +1,5 @@
 //! An `OpenID` Connect provider that does as it is told: it can lie, stall, rotate its keys to garbage and answer with
-//! megabytes. Browsers never see it; a test approves a login in their place.
+//! megabytes. A test approves a login in a browser's place; a real browser that comes is sent back at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -43,6 +43,10 @@ pub struct Script {
     pub sign: Sign,
     /// Its keys: names, and which of the two they are.
     pub keys: Vec<(String, Key)>,
+    /// Pages of its own, by their paths.
+    pub pages: HashMap<String, String>,
+    /// How its client has to show who it is.
+    pub client: Shown,
     /// In place of its answer at a path.
     pub answers: HashMap<&'static str, fn() -> Reply>,
     /// Gives refresh tokens, each good once.
@@ -52,6 +56,15 @@ pub struct Script {
     codes: BTreeMap<String, Asked>,
     /// Logout tokens so far.
     tokens: usize,
+}
+
+/// How a client shows who it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown {
+    Basic,
+    Post,
+    /// It says its name.
+    Not,
 }
 
 /// How a token is signed.
@@ -106,6 +119,8 @@ impl Provider {
             user_info: json!({"sub": SUB}),
             sign: Sign::With(Key::First),
             keys: vec![("one".to_owned(), Key::First)],
+            pages: HashMap::new(),
+            client: Shown::Basic,
             answers: HashMap::new(),
             refreshes: false,
             refreshed: 0,
@@ -183,16 +198,7 @@ impl Provider {
 
     /// What a user does who logs in there: the path and query that they come back to.
     pub fn approve(&self, location: &str) -> String {
-        let asked = Asked::of(location);
-        let mut script = self.script();
-        let code = format!("code-{}", script.codes.len());
-        let (place, state) = (asked.place(), asked.get("state").to_owned());
-        let issuer = script.issuer.clone();
-        script.codes.insert(code.clone(), asked);
-        come_back(
-            &place,
-            &[("code", &code), ("state", &state), ("iss", &issuer)],
-        )
+        self.script().approve(location)
     }
 }
 
@@ -203,6 +209,18 @@ pub fn come_back(place: &str, pairs: &[(&str, &str)]) -> String {
 }
 
 impl Script {
+    fn approve(&mut self, location: &str) -> String {
+        let asked = Asked::of(location);
+        let code = format!("code-{}", self.codes.len());
+        let (place, state) = (asked.place(), asked.get("state").to_owned());
+        let issuer = self.issuer.clone();
+        self.codes.insert(code.clone(), asked);
+        come_back(
+            &place,
+            &[("code", &code), ("state", &state), ("iss", &issuer)],
+        )
+    }
+
     fn answer(&mut self, request: &Recorded) -> Reply {
         let whole = request.line().split(' ').nth(1).unwrap();
         // As if it were at its issuer's path alone.
@@ -211,6 +229,16 @@ impl Script {
         let path = whole.strip_prefix(base).unwrap_or(whole);
         if let Some(answer) = self.answers.get(path) {
             return answer();
+        }
+        if let Some(page) = self.pages.get(path) {
+            return Reply::with(200, "content-type: text/html\r\n", page);
+        }
+        if path.starts_with("/auth?") {
+            let location = format!("http://localhost{whole}");
+            let place = self.approve(&location);
+            let back = Url::parse(Asked::of(&location).get("redirect_uri")).unwrap();
+            let back = back.join(&place).unwrap();
+            return Reply::with(302, &format!("location: {back}\r\n"), "");
         }
         match path {
             "/.well-known/openid-configuration" => json_reply(200, &self.document()),
@@ -257,7 +285,15 @@ impl Script {
         let refuse = |error: &str| json_reply(400, &json!({ "error": error }));
         let expected = "doorward:s3cret+%26+more";
         let basic = format!("Basic {}", BASE64_STANDARD.encode(expected));
-        if request.one("authorization") != basic {
+        let in_form = (form.get("client_id"), form.get("client_secret"));
+        let in_form = (in_form.0.map(String::as_str), in_form.1.map(String::as_str));
+        let is_right = match (self.client, request.all("authorization").as_slice()) {
+            (Shown::Basic, [given]) => *given == basic && in_form == (None, None),
+            (Shown::Post, []) => in_form == (Some(CLIENT_ID), Some(CLIENT_SECRET)),
+            (Shown::Not, []) => in_form == (Some(CLIENT_ID), None),
+            _ => false,
+        };
+        if !is_right {
             return refuse("invalid_client");
         }
         if field("grant_type") == "refresh_token" {
