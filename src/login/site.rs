@@ -49,6 +49,11 @@ impl Site {
         self.oidc().is_some_and(|oidc| oidc.has_ended(federated))
     }
 
+    /// Whether it says when users logged in there.
+    pub fn tells_when(&self) -> bool {
+        self.oidc().is_some()
+    }
+
     /// One that signs what it says, and says more later.
     pub fn oidc(&self) -> Option<&Arc<Oidc>> {
         match self {

@@ -255,6 +255,13 @@ fn stranded_text(stranded: &Stranded) -> Text {
             "It is not one of those that are let in.",
             "Log in with another account, or ask whoever runs this site.",
         ),
+        Cause::NotFresh => (
+            StatusCode::FORBIDDEN,
+            "login_not_fresh",
+            "Log in another way",
+            "What you opened asks for a login made just now, and the service that you chose does not say when you logged in there.",
+            "If there is no other way, ask whoever runs this site.",
+        ),
         Cause::Unbelievable(_) => (
             StatusCode::BAD_GATEWAY,
             "login_answer_invalid",

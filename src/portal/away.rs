@@ -16,7 +16,7 @@ use super::{
 };
 use crate::identity::Identity;
 use crate::login::{
-    Answer, Beginning, Flaw, OidcError, Opening, PendingError, PendingLogin, Proof, Site,
+    Answer, Beginning, OidcError, Opening, PendingError, PendingLogin, Proof, Site,
 };
 use crate::routing::split_authority;
 use crate::session::{EndReason, LiveSession, LoginError};
@@ -56,6 +56,9 @@ pub enum Cause {
     /// The provider knows the user, who is none of those that are let in.
     #[error("{0}")]
     NotAdmitted(String),
+    /// The user was to show anew who they are, and the provider does not say that they did.
+    #[error("the provider does not say when the user logged in")]
+    NotFresh,
     #[error("all sessions of the user were ended since it began")]
     Overtaken,
     /// By the provider.
@@ -78,6 +81,7 @@ impl Cause {
             Self::Full { .. } => "too_many_sessions",
             Self::Malformed(_) => "malformed",
             Self::NotAdmitted(_) => "not_admitted",
+            Self::NotFresh => "not_fresh",
             Self::Overtaken => "sessions_ended",
             Self::Refused(_) => "refused",
             Self::Unavailable(_) => "provider_unavailable",
@@ -197,7 +201,7 @@ impl Portal {
         let asked = (pending.return_to.as_str(), pending.anew);
         let stranded = |cause| self.stranded(request, &pending.provider, (cause, asked));
         if pending.anew && proof.proved.is_none() && is_theirs(request, &proof) {
-            return Err(stranded(OidcError::from(Flaw::OldLogin).into()));
+            return Err(stranded(Cause::NotFresh));
         }
         let epoch = self
             .sessions
@@ -278,7 +282,7 @@ impl Portal {
             address: request.client,
         });
         let mut again = login_url(return_to);
-        if !matches!(cause, Cause::Unavailable(_)) {
+        if !matches!(cause, Cause::NotFresh | Cause::Unavailable(_)) {
             // Another way may work meanwhile.
             again.push_str(&provider_hint(provider));
         }

@@ -220,19 +220,22 @@ impl Portal {
         self.providers.iter().find(|provider| provider.id == id)
     }
 
-    /// Who has to show anew who they are does it where they did.
+    /// Who has to show anew who they are does it where they did, if that can be shown there.
     fn chosen(&self, request: &PortalRequest<'_>, sheet: &Sheet<'_>) -> Option<&Provider> {
         let named = request.parameter("provider");
         let session = request.session.filter(|_| sheet.anew);
         let identity = session.and_then(LiveSession::identity);
         let theirs = identity.map(|identity| identity.subject.provider.as_str());
         let found = named.as_deref().and_then(|id| self.provider(id));
-        found
-            .or_else(|| self.provider(theirs?))
-            .or(match self.providers.as_slice() {
-                [only] => Some(only),
-                _ => None,
-            })
+        let theirs = theirs.and_then(|id| self.provider(id));
+        let theirs = theirs.filter(|provider| match &provider.means {
+            Means::AtApp(_) | Means::Form(_) => true,
+            Means::Elsewhere(site) => site.tells_when(),
+        });
+        found.or(theirs).or(match self.providers.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        })
     }
 
     fn choice(

@@ -567,12 +567,18 @@ async fn nobody_is_taken_to_have_logged_in_anew_where_the_site_does_not_say_so()
     assert_eq!(browser.open("/").await.status, 200);
     let login = browser.open("/vault").await.header("location").to_owned();
     assert_eq!(login, "/.doorward/login?return_to=%2Fvault&prompt=login");
-    let there = browser.open(&login).await.header("location").to_owned();
+    // They may have another way in.
+    let choice = browser.open(&login).await;
+    assert_eq!(choice.status, 200);
+    assert!(choice.text().contains("User name and password"));
+    let hub = format!("{login}&provider=hub");
+    let there = browser.open(&hub).await.header("location").to_owned();
     let page = browser.open(&bench.hub.approve(&there)).await;
-    assert_eq!(page.status, 502, "{}", page.text());
+    assert_eq!(page.status, 403, "{}", page.text());
+    assert!(page.text().contains("Log in another way"));
     assert_eq!(browser.open("/vault").await.status, 303, "not good enough");
     assert_eq!(browser.open("/").await.status, 200, "the session goes on");
-    bench.stranded("provider_unbelievable").await;
+    bench.stranded("not_fresh").await;
 
     // Who can show it does it with a password.
     let form = browser
@@ -633,15 +639,19 @@ async fn a_person_logs_in_there_with_a_real_browser() {
     assert_eq!(browser.url().await, format!("{origin}/wiki?a=1"));
     assert_eq!(browser.text("p").await, "acme,staff");
 
-    // The site does not say that they logged in anew, and they are told.
+    // The site does not say that they logged in anew: they may choose another way, and are told where they do not.
     browser
         .open(&format!(
             "{origin}/.doorward/login?return_to=%2Fwiki&prompt=login"
         ))
         .await;
+    browser.until_heading("Log in").await;
+    browser.follow("Log in with hub").await;
     browser.until_heading("Authorize doorward").await;
     browser.follow("Authorize").await;
-    browser.until_heading("The login did not work").await;
-    look(&browser, "oauth2-not-anew").await;
+    browser.until_heading("Log in another way").await;
+    look(&browser, "oauth2-not-fresh").await;
+    browser.follow("Log in").await;
+    browser.until(".ways").await;
     browser.close().await;
 }
