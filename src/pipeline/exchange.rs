@@ -77,10 +77,12 @@ impl Visit {
             .and_then(|entered| entered.session.as_ref());
         let keeper = keeper.map(|keeper| keeper.within(into));
         let basket = basket.map(|basket| basket.within(into, shown));
-        let kept = self.keep_all(response.headers_mut(), (keeper, basket), notes);
-        if let Err(refusal) = kept.await {
-            self.withdraw(into, passed, notes).await;
-            return Err(refusal);
+        if keeper.is_some() || basket.is_some() {
+            let kept = self.keep_all(response.headers_mut(), (keeper, basket), notes);
+            if let Err(refusal) = Box::pin(kept).await {
+                Box::pin(self.withdraw(into, passed, notes)).await;
+                return Err(refusal);
+            }
         }
         forward::clean_response(response.headers_mut(), &self.pipeline.shared);
         caching::restrict(&mut response, route.caching);
@@ -110,11 +112,11 @@ impl Visit {
         notes: &mut Notes,
     ) -> Result<(), Refusal> {
         if let Some(keeper) = keeper {
-            let begun = Box::pin(self.keep(headers, keeper)).await?;
+            let begun = self.keep(headers, keeper).await?;
             notes.begun = begun.or(notes.begun.take());
         }
         if let Some(basket) = basket {
-            Box::pin(self.empty_into(basket, headers)).await?;
+            self.empty_into(basket, headers).await?;
         }
         Ok(())
     }

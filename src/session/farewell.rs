@@ -12,11 +12,9 @@ use super::EndReason;
 use super::data::Jars;
 use super::jar::Spot;
 use super::live::LiveSession;
-use super::record::{Epoch, SubjectTag};
 use super::sessions::Sessions;
 use super::token::Sid;
 use crate::clock::Timestamp;
-use crate::secret::Purpose;
 use crate::telemetry::{AppLogout, Metrics, StoreOp};
 
 /// Ends that wait to be told. What does not fit is left out, and counted.
@@ -106,8 +104,7 @@ impl Sessions {
         session.entry.live.data.jars.spare(jar);
     }
 
-    /// Whether this node is the one that takes care of the end of a session, where others may have held it as well. Each end
-    /// has a number in the store that begins with 1: the epoch of somebody who is nobody.
+    /// Whether this node is the one that takes care of an end, where others may have held the session as well.
     pub async fn claims_end(&self, over: &Over) -> bool {
         let is_ours = over.reason != EndReason::Elsewhere;
         if !self.store.has_other_writers() {
@@ -117,20 +114,10 @@ impl Sessions {
             // Whoever ended it knows better what its apps have set last.
             tokio::time::sleep(COURTESY).await;
         }
-        // No subject's: theirs are made of more bytes.
-        let tag = self
-            .keyring
-            .tags(Purpose::Subject, over.sid.as_bytes())
-            .next();
-        let Some(tag) = tag.map(SubjectTag) else {
-            return false;
-        };
-        let first = Timestamp::from_millis(1);
-        let until = self.clock.now().after(CLAIM);
-        let claim = self.store.begin_epoch(tag, first, until);
-        let claimed = self.within(StoreOp::Epoch, claim).await;
+        let claim = self.store.claim_end(over.sid, CLAIM);
+        let claimed = self.within(StoreOp::Claim, claim).await;
         match claimed {
-            Ok(epoch) => epoch == Epoch::default().next(first),
+            Ok(is_first) => is_first,
             // Twice is better than not at all.
             Err(_) => is_ours,
         }

@@ -73,7 +73,7 @@ impl Sessions {
         match op {
             StoreOp::Load => self.note_reading(failure.filter(|_| fails)),
             // Reading or a change; and long work, where what fails may be its length.
-            StoreOp::Epoch | StoreOp::List | StoreOp::Sweep => {}
+            StoreOp::Claim | StoreOp::Epoch | StoreOp::List | StoreOp::Sweep => {}
             StoreOp::Confirm
             | StoreOp::Create
             | StoreOp::Remove

@@ -90,6 +90,7 @@ labels! {
 labels! {
     /// One method of a session store.
     StoreOp {
+        Claim = "claim",
         Confirm = "confirm",
         Create = "create",
         Epoch = "epoch",

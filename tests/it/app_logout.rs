@@ -452,7 +452,7 @@ mod shared {
     use super::*;
     use crate::support::RedisProcess;
 
-    const CLAIMS: &str = "doorward_store_operation_seconds_count{operation=\"epoch\"}";
+    const CLAIMS: &str = "doorward_store_operation_seconds_count{operation=\"claim\"}";
 
     fn node(app: &Upstream, store: &str, more: &str) -> Proxy {
         let route = format!("{TOLD}{more}");

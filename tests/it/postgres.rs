@@ -292,7 +292,7 @@ async fn nodes_that_start_at_once_make_the_tables_once() {
         .fetch_one(&mut admin)
         .await
         .unwrap();
-    assert_eq!(applied, 1);
+    assert_eq!(applied, 2);
     let (store, _news) = listening(&database.settings()).await;
     assert_eq!(store.list(None, 100).await.unwrap().len(), 6);
 }

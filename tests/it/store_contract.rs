@@ -168,6 +168,7 @@ macro_rules! contract {
                 an_epoch_ends_every_login_that_races_with_it
                 what_an_epoch_has_ended_is_not_revived
                 an_epoch_is_remembered_for_its_time
+                an_end_is_taken_care_of_by_one
                 a_list_is_in_order_and_within_its_limit
                 paging_through_a_thousand_sessions_misses_none_and_repeats_none
                 paging_through_a_subject_misses_none_and_repeats_none
@@ -601,6 +602,23 @@ async fn a_removal_wins_every_race(store: Store) {
         assert_no_trace(&store, sid, 1, &hashes).await;
     }
     assert_eq!(store.sweep(Timestamp::MAX, 100).await, Ok(0));
+}
+
+async fn an_end_is_taken_care_of_by_one(store: Store) {
+    let (session, _) = created(&store, Some(1)).await;
+    let (other, _) = created(&store, Some(1)).await;
+    store.remove(session.sid).await.unwrap();
+    let mut asking = JoinSet::new();
+    for _ in 0..8 {
+        let (store, sid) = (store.clone(), session.sid);
+        asking.spawn(async move { store.claim_end(sid, ABSOLUTE).await.unwrap() });
+    }
+    let answers = asking.join_all().await;
+    let first = answers.iter().filter(|is_first| **is_first).count();
+    let expected = if store.has_other_writers() { 1 } else { 8 };
+    assert_eq!(first, expected);
+    assert_eq!(store.claim_end(other.sid, ABSOLUTE).await, Ok(true));
+    assert_eq!(store.sweep(at(1), 100).await, Ok(0));
 }
 
 async fn epoch_of(store: &Store, subject: u8) -> Epoch {

@@ -21,6 +21,7 @@ pub use postgres::Postgres;
 pub use postgres::{PostgresServer, PostgresSettings, PostgresTls};
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
@@ -73,6 +74,12 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Epoch, StoreError>;
+
+    /// Takes on what is to be done once about a session that has ended, whichever nodes know of it: `true` for the first that
+    /// asks. It is remembered for about as long as is said. Where no other process writes, that is us.
+    async fn claim_end(&self, _: Sid, _: Duration) -> Result<bool, StoreError> {
+        Ok(true)
+    }
 
     /// Sessions in the order of their sid, after `after`, at most `limit`.
     async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError>;

@@ -224,6 +224,12 @@ impl SessionStore for Postgres {
             .await
     }
 
+    async fn claim_end(&self, sid: Sid, span: Duration) -> Result<bool, StoreError> {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.run(move |db| Box::pin(statements::claim_end(db, sid, millis)))
+            .await
+    }
+
     async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError> {
         let subject = None;
         self.paged(Part {
@@ -250,7 +256,7 @@ impl SessionStore for Postgres {
     }
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.run(move |db| Box::pin(statements::sweep_epochs(db, now)))
+        self.run(move |db| Box::pin(statements::sweep_marks(db, now)))
             .await?;
         let mut removed = 0;
         while removed < limit {

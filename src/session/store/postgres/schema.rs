@@ -13,8 +13,10 @@ use crate::session::store::StoreError;
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// Each is applied once, in a transaction of its own, and is never changed again.
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "sessions", include_str!("migrations/0001_sessions.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "sessions", include_str!("migrations/0001_sessions.sql")),
+    (2, "claims", include_str!("migrations/0002_claims.sql")),
+];
 
 /// Takes the connection: it closes with it, and so gives the lock back whatever happens.
 pub(super) async fn prepare(db: PgConnection) -> Result<(), Fault> {

@@ -293,10 +293,25 @@ pub(super) async fn begin_epoch(
     rows::epoch(begun)
 }
 
-/// Forgets epochs whose time is over.
-pub(super) async fn sweep_epochs(db: &mut PgConnection, now: Timestamp) -> Result<(), Fault> {
+/// Until when a claim is remembered is told by the server's clock: nobody else's comes into it.
+const CLAIM: &str = "
+    INSERT INTO doorward.claims (sid, until) VALUES ($1, extract(epoch FROM now()) * 1000 + $2)
+    ON CONFLICT (sid) DO NOTHING";
+
+pub(super) async fn claim_end(db: &mut PgConnection, sid: Sid, millis: u64) -> Result<bool, Fault> {
+    let claim = query(CLAIM)
+        .bind(rows::uuid(sid))
+        .bind(rows::millis(millis));
+    Ok(claim.execute(db).await?.rows_affected() > 0)
+}
+
+/// Forgets epochs and claims whose time is over.
+pub(super) async fn sweep_marks(db: &mut PgConnection, now: Timestamp) -> Result<(), Fault> {
     query("DELETE FROM doorward.epochs WHERE until <= $1")
         .bind(rows::moment(now))
+        .execute(&mut *db)
+        .await?;
+    query("DELETE FROM doorward.claims WHERE until <= extract(epoch FROM now()) * 1000")
         .execute(db)
         .await?;
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join};
@@ -271,6 +272,16 @@ impl SessionStore for Redis {
         let begun = script.run(&self.link, &[key], args).await?;
         let number: Vec<u8> = shaped(begun)?;
         epoch_of(&number).ok_or_else(|| damaged("no epoch"))
+    }
+
+    async fn claim_end(&self, sid: Sid, span: Duration) -> Result<bool, StoreError> {
+        let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let mut claim = redis::cmd("SET");
+        claim.arg(self.keys.claim(sid)).arg("");
+        claim.arg("NX").arg("PX").arg(span.clamp(1, 1 << 40));
+        // Sent once: a second time it would find its own.
+        let claimed: Option<String> = shaped(self.link.send(&claim).await?)?;
+        Ok(claimed.is_some())
     }
 
     async fn list(&self, after: Option<Sid>, limit: usize) -> Result<Vec<SessionRow>, StoreError> {

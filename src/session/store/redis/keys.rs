@@ -44,6 +44,11 @@ impl Keys {
         format!("{}e:{}", self.prefix, hex(&subject.0))
     }
 
+    /// Some node takes care of the end of a session.
+    pub(super) fn claim(&self, sid: Sid) -> String {
+        format!("{}c:{sid}", self.prefix)
+    }
+
     /// Every sid, in order.
     pub(super) fn all(&self) -> String {
         format!("{}all", self.prefix)
@@ -171,6 +176,7 @@ mod tests {
             keys.token(TokenHash::from_bytes([3; 32])),
             keys.subject(TAG),
             keys.epoch(TAG),
+            keys.claim(SID),
             keys.all(),
             keys.due(),
             keys.ended(),
