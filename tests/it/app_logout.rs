@@ -7,7 +7,8 @@ use doorward::session::EndReason;
 use http::Method;
 
 use crate::support::{
-    Answer, Browser, Proxy, ProxyBuilder, Recorded, Reply, Upstream, eventually, proxy, upstream,
+    Answer, Browser, PASSWORD, Proxy, ProxyBuilder, Recorded, Reply, Upstream, eventually, proxy,
+    upstream,
 };
 
 const LOGOUT: &str = "access = \"user\"\nlogout = { paths = [\"/logout\", \"/a/bye\"] }";
@@ -144,6 +145,19 @@ async fn who_logs_out_at_the_app_is_logged_out_here() {
     let ends = proxy.audited_times("session_ended", 8).await;
     let by_app = ends.iter().filter(|end| end["reason"] == "app_logout");
     assert_eq!(by_app.count(), 4);
+}
+
+#[tokio::test]
+async fn who_leaves_and_comes_back_again_and_again_does_not_go_round_in_circles() {
+    let app = app().await;
+    let proxy = logging_out(&app).start();
+    let mut browser = proxy.browser();
+    for _ in 0..5 {
+        let answer = browser.log_in_at("/", "alice", PASSWORD).await;
+        assert_eq!(answer.status, 303);
+        ask(&mut browser, Method::GET, "/logout", &[]).await;
+        assert_eq!(browser.token(), "");
+    }
 }
 
 #[tokio::test]
@@ -286,7 +300,7 @@ async fn an_app_is_told_of_every_end_once_with_its_own_cookies() {
     let fields = [
         ("state", state.as_str()),
         ("user", "bob"),
-        ("password", crate::support::PASSWORD),
+        ("password", PASSWORD),
     ];
     browser.submit("/.doorward/login", &fields).await;
     assert_eq!(told(&app, 4).await[3], "JSESSIONID=four");
@@ -304,7 +318,7 @@ async fn an_app_is_told_of_every_end_once_with_its_own_cookies() {
     let fields = [
         ("state", state.as_str()),
         ("user", "alice"),
-        ("password", crate::support::PASSWORD),
+        ("password", PASSWORD),
     ];
     browser.submit("/.doorward/login", &fields).await;
     browser.log_out().await;

@@ -578,7 +578,16 @@ async fn a_pending_login_counts_in_its_own_browser_and_for_its_own_provider_and_
 #[tokio::test]
 async fn who_logs_in_as_somebody_else_leaves_the_session_behind() {
     let app = app().await;
-    let proxy = with_login(&app).with("session", "mode = \"jwt\"").start();
+    let proxy = proxy()
+        .provider(PROVIDER)
+        .route(
+            "/login",
+            &app.url(),
+            &format!("{LOGIN}\ncache = \"private\""),
+        )
+        .route("/", &app.url(), WIKI)
+        .with("session", "mode = \"jwt\"")
+        .start();
     let mut browser = logged_in(&proxy, "alice").await;
     assert_eq!(known_as(&mut browser, &app).await.unwrap(), "alice");
     let before = browser.clone();
@@ -590,8 +599,13 @@ async fn who_logs_in_as_somebody_else_leaves_the_session_behind() {
     proxy.audited("reauthenticated").await;
 
     let mut alices = browser.clone();
+    assert!(alices.jar.contains_key("__Host-sid-jwt"));
     send(&mut browser, &[], "user=bob").await;
     assert_ne!(browser.token(), alices.token());
+    assert!(
+        !browser.jar.contains_key("__Host-sid-jwt"),
+        "it would be hers"
+    );
     assert_eq!(known_as(&mut browser, &app).await.unwrap(), "bob");
     alices.jar.remove("__Host-sid-jwt");
     assert_eq!(known_as(&mut alices, &app).await, None);
@@ -619,6 +633,41 @@ async fn the_rules_of_sessions_hold_for_users_of_an_app() {
     alice.log_out().await;
     assert_eq!(known_as(&mut alice, &app).await, None);
     assert_eq!(send(&mut second, &[], "user=alice").await.status, 302);
+}
+
+#[tokio::test]
+async fn the_answer_that_ends_another_session_comes_whole() {
+    const LEN: usize = 4 * 1024 * 1024;
+    let app = upstream(|request: &Recorded| {
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        let said = format!("Doorward-Login: {body}\r\n");
+        Reply::with(
+            200,
+            if body.is_empty() { "" } else { &said },
+            vec![b'x'; LEN],
+        )
+    })
+    .await;
+    let open = format!("{LOGIN}\nlogout = {{ paths = [\"/login/out\"] }}");
+    let provider = format!("{PROVIDER}return_parameter = \"next\"\n");
+    let proxy = proxy()
+        .provider(&provider)
+        .route("/login", &app.url(), &open)
+        .start();
+    let mut browser = proxy.browser();
+    for user in ["user=alice", "user=bob"] {
+        assert_eq!(
+            send(&mut browser, &[], user).await.body.len(),
+            LEN,
+            "{user}"
+        );
+    }
+    let fields = [("sec-fetch-site", "same-origin")];
+    let answer = browser
+        .request(Method::GET, "/login/out", &fields, "")
+        .await;
+    assert_eq!(answer.body.len(), LEN);
+    assert_eq!(browser.token(), "");
 }
 
 /// Remembers in its own cookie who somebody is, from before the login on, and changes it at the login where it is told to.
@@ -702,6 +751,14 @@ async fn without_the_store_nobody_is_logged_in_and_nothing_is_believed() {
     }
     assert_eq!(stranger.jar.get("app"), None);
     assert_eq!(known_as(&mut alice, &app).await.unwrap(), "alice");
+    // Whoever may have a session is not taken for somebody who has none.
+    server.tell(&[b"CLIENT", b"PAUSE", b"20000", b"ALL"]).await;
+    let mut unknown = proxy.browser();
+    let token = "A".repeat(43);
+    unknown.jar.insert("__Host-sid".to_owned(), token);
+    let before = app.requests().len();
+    assert_eq!(send(&mut unknown, &[], "user=bob").await.status, 503);
+    assert_eq!(app.requests().len(), before);
 }
 
 /// A wiki of old: a form, a cookie that knows the user, and a page for whom it knows.
