@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 use super::login_problem::{LoginProblem, TRY_AGAIN};
@@ -36,8 +37,11 @@ pub struct LoginView<'a> {
 pub struct SignedInView<'a> {
     pub user: &'a str,
     pub host: &'a str,
-    /// Where the button to go on leads: the return-to, already judged.
+    /// Where the button to go on leads, by way of this page's own address, so that the browser keeps the `#fragment`: the
+    /// return-to, already judged.
     pub continue_to: &'a str,
+    /// The host of that, where this login does not count.
+    pub elsewhere: Option<&'a str>,
     /// Where the form is sent: field `token`.
     pub logout_action: &'a str,
     /// Where a person sees their own sessions.
@@ -55,8 +59,8 @@ pub struct GoingRoundView<'a> {
     /// What is likely behind it, and what the reader may do about it: whole sentences.
     pub cause: &'a str,
     pub advice: &'a str,
-    /// Where the button leads that tries once more.
-    pub again: &'a str,
+    /// What is asked of the login page to try once more, by way of this page's own address: names and values.
+    pub again: &'a [(&'a str, &'a str)],
 }
 
 /// What [`Pages::error`] shows.
@@ -170,6 +174,7 @@ impl Pages {
                 user => view.user,
                 host => view.host,
                 continue_to => address(view.continue_to),
+                elsewhere => view.elsewhere,
                 logout_action => view.logout_action,
                 sessions_url => view.sessions_url,
                 password_url => view.password_url,
@@ -184,14 +189,14 @@ impl Pages {
             &Sheet {
                 template: "going_round.html",
                 status: StatusCode::BAD_REQUEST,
-                has_form: false,
+                has_form: true,
             },
             &context! {
                 host => view.host,
                 rounds => view.rounds,
                 cause => view.cause,
                 advice => view.advice,
-                again => address(view.again),
+                again => Value::from(Serde(view.again)),
             },
         )
     }
@@ -415,7 +420,7 @@ mod tests {
             rounds: 3,
             cause: "Your browser does not send back the cookie of your session.",
             advice: "Allow cookies for this site.",
-            again: "/.doorward/login?return_to=%2F&again=yes",
+            again: &[("return_to", "/"), ("again", "yes")],
         }
     }
 
@@ -436,6 +441,7 @@ mod tests {
             user: "alice",
             host: "wiki.example.com",
             continue_to: "/start?a=1&b=2",
+            elsewhere: None,
             logout_action: "/.doorward/logout",
             sessions_url: "/.doorward/sessions",
             password_url: Some("/.doorward/password"),
@@ -486,6 +492,7 @@ mod tests {
             user: HOSTILE,
             host: HOSTILE,
             continue_to: "/\"><script>",
+            elsewhere: Some(HOSTILE),
             logout_action: HOSTILE,
             sessions_url: HOSTILE,
             password_url: Some(HOSTILE),
@@ -576,7 +583,7 @@ mod tests {
             format!("signed_in\n{form}"),
             format!("logout\n{form}"),
             format!("logged_out\n{plain}"),
-            format!("going_round\n{plain}"),
+            format!("going_round\n{form}"),
             format!("error\n{plain}"),
         ];
         assert_eq!(lines, expected);
@@ -768,8 +775,10 @@ mod tests {
     fn logging_out_takes_a_form_and_its_token() {
         for (name, page) in every_page() {
             for form in html(&page).split("<form").skip(1) {
-                let (attributes, _) = form.split_once('>').unwrap();
-                assert!(attributes.contains(" method=\"post\""), "{name}");
+                let (attributes, rest) = form.split_once('>').unwrap();
+                let (fields, _) = rest.split_once("</form>").unwrap();
+                let asks = attributes == " method=\"get\"" && !fields.contains("token");
+                assert!(asks || attributes.contains(" method=\"post\""), "{name}");
             }
             if name == "logout" || name == "signed_in" {
                 assert!(

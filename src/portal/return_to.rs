@@ -45,9 +45,11 @@ impl ReturnTo {
         &self.0
     }
 
-    /// Whether it is named with its host.
-    pub(super) fn is_elsewhere(&self) -> bool {
-        !self.0.starts_with('/')
+    /// The host that it is named with, without port. `None`: the one that it is asked on.
+    pub(super) fn host(&self) -> Option<&str> {
+        let rest = self.0.strip_prefix("https://")?;
+        let authority = rest.split(['/', '?']).next()?;
+        split_authority(authority).map(|(host, _)| host)
     }
 }
 

@@ -3,14 +3,13 @@
 //! cannot log in at all, and is told so.
 
 use super::pages::GoingRoundView;
-use super::{LOGIN_PROMPT, Portal, PortalRequest, ReturnTo, login_url, provider_hint};
+use super::{Portal, PortalRequest, ReturnTo};
 use crate::login::Browser;
 use crate::session::Found;
 use crate::wire::Page;
 
-/// Of the link that goes on nevertheless, beside `return_to`.
+/// Of the form that goes on nevertheless, beside `return_to`.
 pub(super) const AGAIN: &str = "again";
-pub(super) const GO_ON: &str = "&again=yes";
 
 /// What is most likely behind it, as far as the browser's next request shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,29 +43,40 @@ impl Portal {
         let cause = self.cause(request, return_to);
         tracing::warn!(host = request.host, ?cause, "logins go round in circles");
         let (told, advice) = cause.text();
-        let prompt = if request.session.is_some() {
-            LOGIN_PROMPT
-        } else {
-            ""
-        };
         let provider = request.parameter("provider");
-        let hint = provider.as_deref().map(provider_hint).unwrap_or_default();
+        let mut again = vec![("return_to", return_to.as_str()), (AGAIN, "yes")];
+        again.extend(provider.as_deref().map(|id| ("provider", id)));
+        if request.session.is_some() {
+            again.push(("prompt", "login"));
+        }
         Some(self.pages.going_round(&GoingRoundView {
             host: request.host,
             rounds: Browser::MAX_ROUNDS,
             cause: told,
             advice,
-            again: &format!("{}{hint}{prompt}{GO_ON}", login_url(return_to.as_str())),
+            again: &again,
         }))
+    }
+
+    /// Another host that a login here leads to and does not count on: the cookie of the session stays on this one.
+    pub(super) fn out_of_reach<'a>(
+        &self,
+        request: &PortalRequest<'_>,
+        return_to: &'a ReturnTo,
+    ) -> Option<&'a str> {
+        let there = return_to.host().filter(|there| *there != request.host)?;
+        let cookie = &self.sessions.settings().cookie;
+        cookie.domain().is_none().then_some(there)
     }
 
     fn cause(&self, request: &PortalRequest<'_>, return_to: &ReturnTo) -> Cause {
         let cookie = &self.sessions.settings().cookie;
         match cookie.find(request.headers) {
             Found::Several(_) => Cause::Tossed,
-            Found::One(_) if request.session.is_some() => Cause::Clock,
-            Found::One(_) => Cause::Forgotten,
-            Found::None if return_to.is_elsewhere() && cookie.domain().is_none() => Cause::Host,
+            // Without a session here, what is wrong is wrong here.
+            Found::One(_) if request.session.is_none() => Cause::Forgotten,
+            Found::One(_) if self.out_of_reach(request, return_to).is_some() => Cause::Host,
+            Found::One(_) => Cause::Clock,
             Found::None => Cause::Dropped,
         }
     }

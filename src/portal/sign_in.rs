@@ -8,14 +8,15 @@ use http::HeaderValue;
 use http::header::SET_COOKIE;
 
 use super::admission::Admission;
+use super::challenge::redirect;
 use super::chooser::{Choice, ChooserView};
 use super::login_problem::LoginProblem;
 use super::pages::{LoginView, SignedInView};
-use super::rounds::{AGAIN, GO_ON};
+use super::rounds::AGAIN;
 use super::sign_out::form_token;
 use super::{
-    LOGIN_PROMPT, Means, Portal, PortalError, PortalRequest, Provider, ReturnTo, form,
-    is_same_origin, login_url, own_sessions, place, provider_hint,
+    Means, Portal, PortalError, PortalRequest, Provider, ReturnTo, form, is_same_origin,
+    own_sessions, place,
 };
 use crate::login::{Browser, Credentials, LoginMethod, Opening, PendingLogin, Refusal, Step};
 use crate::secret::Secret;
@@ -29,6 +30,9 @@ const FORM_MAX_AGE: Duration = Duration::from_hours(1);
 /// How long a browser is recognised that has not logged in, and one that has.
 const STRANGER_MAX_AGE: Duration = Duration::from_hours(24);
 const KNOWN_MAX_AGE: Duration = Duration::from_hours(4320);
+
+/// Asks to be sent on at once, where there is a session.
+const CONTINUE: &str = "continue";
 
 /// The longest user name and password that are looked at, in bytes.
 const MAX_USER: usize = 256;
@@ -70,10 +74,15 @@ impl Portal {
         if let Some(session) = request.session.filter(|_| !is_prompted)
             && let Some(identity) = session.identity()
         {
+            // The browser takes the fragment along on a redirect, as it does after a login.
+            if request.parameter(CONTINUE).is_some() {
+                return Ok(redirect(return_to.as_str()));
+            }
             return Ok(self.pages.signed_in(&SignedInView {
                 user: &identity.user,
                 host: request.host,
                 continue_to: return_to.as_str(),
+                elsewhere: self.out_of_reach(request, &return_to),
                 logout_action: &place("logout"),
                 sessions_url: &place(own_sessions::PLACE),
                 password_url: self.password_url(identity).as_deref(),
@@ -243,27 +252,20 @@ impl Portal {
         request: &PortalRequest<'_>,
         (providers, sheet): (&[Provider], &Sheet<'_>),
     ) -> Page {
-        let way = |provider: &Provider| {
-            let (to, prompt) = (
-                login_url(sheet.return_to),
-                if sheet.anew { LOGIN_PROMPT } else { "" },
-            );
-            let again = if request.parameter(AGAIN).is_some() {
-                GO_ON
-            } else {
-                ""
-            };
-            format!("{to}{}{prompt}{again}", provider_hint(&provider.id))
-        };
+        let mut fields = vec![("return_to", sheet.return_to)];
+        fields.extend(sheet.anew.then_some(("prompt", "login")));
+        fields.extend(request.parameter(AGAIN).map(|_| (AGAIN, "yes")));
         let ways: Vec<_> = providers
             .iter()
             .map(|provider| Choice {
+                id: &provider.id,
                 name: &provider.name,
-                href: way(provider),
+                leads_away: matches!(provider.means, Means::Elsewhere(_)),
             })
             .collect();
         self.pages.chooser(&ChooserView {
             host: request.host,
+            fields: &fields,
             ways: &ways,
             problem: sheet.problem,
         })

@@ -180,6 +180,25 @@ async fn the_fragment_survives_the_login_also_a_failed_one_and_without_scripts()
 }
 
 #[tokio::test]
+async fn a_tab_that_still_shows_the_login_goes_on_to_its_page_when_another_has_logged_in() {
+    for scripts in [true, false] {
+        let demo = Demo::start();
+        let browser = Chromium::start(&demo, scripts).await;
+        browser.open(&demo.url).await;
+        browser.until_heading("Log in").await;
+        log_in(&browser, &demo.user, &demo.password).await;
+        browser.until_heading("Hello, Demo Visitor").await;
+        let login = "/.doorward/login?return_to=%2F%3Fx%3D1#part/2?y=3";
+        browser.open(&demo.at(login)).await;
+        browser.until_heading("You are logged in").await;
+        browser.click("form button").await;
+        browser.until_heading("Hello, Demo Visitor").await;
+        assert_eq!(browser.url().await, demo.at("/?x=1#part/2?y=3"));
+        browser.close().await;
+    }
+}
+
+#[tokio::test]
 async fn tabs_log_in_at_once_and_each_returns_to_its_own_page() {
     let demo = Demo::start();
     let browser = Chromium::start(&demo, true).await;
@@ -214,22 +233,25 @@ async fn who_goes_round_in_circles_is_told_why_and_may_go_on() {
     let demo = Demo::start();
     let browser = Chromium::start(&demo, true).await;
     for _ in 0..3 {
-        browser.open(&demo.at("/?x=1")).await;
+        // By way of another page: to the same one with its fragment nothing would be loaded.
+        browser.open("about:blank").await;
+        browser.open(&demo.at("/?x=1#part")).await;
         browser.until_heading("Log in").await;
         log_in(&browser, &demo.user, &demo.password).await;
         browser.until_heading("Hello, Demo Visitor").await;
         browser.client.delete_cookie("__Host-sid").await.unwrap();
     }
-    browser.open(&demo.at("/?x=1")).await;
+    browser.open("about:blank").await;
+    browser.open(&demo.at("/?x=1#part")).await;
     browser
         .until_heading("Logging in goes round in circles")
         .await;
     look(&browser, "going-round").await;
-    browser.follow("Try again").await;
+    browser.click("form button").await;
     browser.until_heading("Log in").await;
     log_in(&browser, &demo.user, &demo.password).await;
     browser.until_heading("Hello, Demo Visitor").await;
-    assert_eq!(browser.url().await, demo.at("/?x=1"));
+    assert_eq!(browser.url().await, demo.at("/?x=1#part"));
     browser.close().await;
 }
 
@@ -305,6 +327,11 @@ async fn where_only_a_new_login_helps_the_notice_leads_there() {
     browser.until("#doorward-session-notice a").await;
     let text = browser.text("#doorward-session-notice [role=alert]").await;
     assert_eq!(text, "You will be logged out in 2 minutes.");
+    browser
+        .client
+        .execute("location.hash = 'later'", vec![])
+        .await
+        .unwrap();
     browser.follow("Log in again").await;
     browser.until_heading("Log in again").await;
     assert!(browser.text("main").await.contains(&demo.user));
@@ -312,6 +339,7 @@ async fn where_only_a_new_login_helps_the_notice_leads_there() {
     browser.fill("#password", &demo.password).await;
     browser.click("button").await;
     browser.until_heading("Hello, Demo Visitor").await;
+    assert_eq!(browser.url().await, demo.at("/#later"));
     browser.close().await;
 }
 

@@ -799,6 +799,7 @@ async fn a_person_logs_in_with_the_old_wikis_own_form() {
         .provider(&format!("{PROVIDER}return_parameter = \"next\"\n"))
         .route("/login", &app.url(), &format!("{LOGIN}{jar}"))
         .route("/", &app.url(), &format!("{WIKI}{jar}{LOGOUT}"))
+        .route("/all", &app.url(), "access = \"user\"")
         .prepare();
     let file = folder.path().join("doorward.toml");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -857,5 +858,21 @@ async fn a_person_logs_in_with_the_old_wikis_own_form() {
     let told = app.requests().into_iter().filter(is_farewell);
     let cookies: Vec<String> = told.map(|told| told.one("cookie").to_owned()).collect();
     assert_eq!(cookies, ["JSESSIONID=jane"]);
+
+    // The fragment is there after the choice of a way, too.
+    browser.client.delete_all_cookies().await.unwrap();
+    browser
+        .open(&format!(
+            "{origin}/.doorward/login?return_to=%2Fall%3Fa%3D1#part/2"
+        ))
+        .await;
+    browser.until("button[value=local]").await;
+    browser.click("button[value=local]").await;
+    browser.until("#password").await;
+    browser.fill("#user", "alice").await;
+    browser.fill("#password", PASSWORD).await;
+    browser.click("button").await;
+    browser.until_heading("The wiki does not know you").await;
+    assert_eq!(browser.url().await, format!("{origin}/all?a=1#part/2"));
     browser.close().await;
 }

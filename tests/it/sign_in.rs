@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
 
-use crate::support::{Browser, PASSWORD, Proxy, Reply, proxy, upstream};
+use crate::support::{
+    Answer, Browser, PASSWORD, Proxy, ProxyBuilder, Reply, Upstream, proxy, upstream,
+};
 
 #[tokio::test]
 async fn a_page_without_a_session_leads_through_login_and_back() {
@@ -195,11 +197,8 @@ async fn logins_that_go_round_stop_after_three_with_the_likely_cause() {
         assert!(text.contains(cause), "{text}");
         assert!(!text.contains("name=\"password\""));
         // The button leads on, and so does a minute of patience.
-        let again = "/.doorward/login?return_to=%2Fwiki%3Fx%3D1&again=yes";
-        let escaped = again.replace('/', "&#x2f;").replace('&', "&amp;");
-        let escaped = escaped.replace("&amp;#x2f;", "&#x2f;");
-        assert!(text.contains(&escaped), "{text}");
-        assert!(!browser.open(again).await.field("state").is_empty());
+        let again = asked_by(&stopped, "return_to=%2Fwiki%3Fx%3D1&again=yes");
+        assert!(!browser.open(&again).await.field("state").is_empty());
         proxy.clock.advance(std::time::Duration::from_mins(1));
         assert!(!browser.open(&login).await.field("state").is_empty());
     }
@@ -214,6 +213,105 @@ async fn logins_that_go_round_stop_after_three_with_the_likely_cause() {
     proxy.clock.advance(std::time::Duration::from_secs(31));
     let stopped = browser.follow("/bank").await;
     assert!(stopped.text().contains("clocks of its machines differ"));
+    let again = asked_by(&stopped, "return_to=%2Fbank&again=yes&prompt=login");
+    assert!(!browser.open(&again).await.field("state").is_empty());
+}
+
+/// What a form that only asks leads to: the login page, with these of its fields.
+fn asked_by(page: &Answer, query: &str) -> String {
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        assert_eq!(page.field(&name).replace("&#x2f;", "/"), value);
+    }
+    assert!(
+        page.text().contains("<form method=\"get\">"),
+        "{}",
+        page.text()
+    );
+    format!("/.doorward/login?{query}")
+}
+
+fn two_hosts(app: &Upstream) -> ProxyBuilder {
+    let builder = proxy().app(&app.url());
+    builder.route_at("wiki.example.test", "/", &app.url(), "access = \"user\"")
+}
+
+/// A page of the other one, on the same port.
+fn wiki(proxy: &Proxy) -> (String, String) {
+    let page = format!("https://wiki.example.test:{}/page?x=1", proxy.addr.port());
+    let encoded = url::form_urlencoded::byte_serialize(page.as_bytes()).collect();
+    (page, encoded)
+}
+
+#[tokio::test]
+async fn who_is_sent_round_between_two_hosts_is_told_that_a_login_counts_on_one() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = two_hosts(&app).start();
+    let (page, encoded) = wiki(&proxy);
+    let mut browser = proxy.browser();
+    // The other host does not see the session of this one, and asks for a new login each time.
+    let login = format!("/.doorward/login?prompt=login&return_to={encoded}");
+    for _ in 0..3 {
+        let answer = browser.log_in_at(&login, "alice", PASSWORD).await;
+        assert_eq!(answer.header("location"), page);
+    }
+    let stopped = browser.open(&login).await;
+    assert_eq!(stopped.status, 400);
+    let text = stopped.text();
+    assert!(
+        text.contains("your session is for this one alone"),
+        "{text}"
+    );
+    asked_by(
+        &stopped,
+        &format!("return_to={encoded}&again=yes&prompt=login"),
+    );
+    // A cookie that does not even come back here is what is wrong, wherever the way leads.
+    browser.jar.remove("__Host-sid");
+    let stopped = browser.open(&login).await;
+    assert!(stopped.text().contains("does not send back the cookie"));
+}
+
+#[tokio::test]
+async fn who_is_logged_in_goes_on_and_is_warned_of_a_host_where_that_does_not_count() {
+    const WARNING: &str = "logging in does not reach it";
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = two_hosts(&app).start();
+    let (page, encoded) = wiki(&proxy);
+    let mut browser = proxy.browser();
+    browser.log_in("alice").await;
+    let own = format!(
+        "https%3A%2F%2F{}%2Fa",
+        browser.authority().replace(':', "%3A")
+    );
+    for (to, leads, is_warned) in [
+        ("%2Fwiki%3Fx%3D1", "/wiki?x=1", false),
+        (&own, &format!("https://{}/a", browser.authority()), false),
+        (&encoded, &page, true),
+        ("https%3A%2F%2Fevil.example%2F", "/", false),
+    ] {
+        let shown = browser
+            .open(&format!("/.doorward/login?return_to={to}"))
+            .await;
+        assert_eq!(shown.status, 200);
+        assert_eq!(
+            shown.text().contains(WARNING),
+            is_warned,
+            "{}",
+            shown.text()
+        );
+        let to: String = url::form_urlencoded::byte_serialize(leads.as_bytes()).collect();
+        let on = asked_by(&shown, &format!("return_to={to}&continue=yes"));
+        let gone = browser.open(&on).await;
+        assert_eq!(
+            (gone.status.as_u16(), gone.header("location")),
+            (303, leads)
+        );
+    }
+    // Without a session there is nothing to go on with, and who has to log in anew does not go on either.
+    let on = "/.doorward/login?return_to=%2Fwiki&continue=yes";
+    assert!(!proxy.browser().open(on).await.field("state").is_empty());
+    let anew = browser.open(&format!("{on}&prompt=login")).await;
+    assert!(!anew.field("state").is_empty());
 }
 
 /// With a session that lives.

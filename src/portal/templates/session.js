@@ -99,8 +99,13 @@
       action.addEventListener("click", stay);
     } else {
       action.textContent = "Log in again";
-      const back = encodeURIComponent(location.pathname + location.search);
-      action.href = `/.doorward/login?return_to=${back}&prompt=login`;
+      // With the fragment as it is when the link is followed: pages change it without being loaded.
+      const lead = () => {
+        const back = encodeURIComponent(location.pathname + location.search);
+        action.href = `/.doorward/login?return_to=${back}&prompt=login${location.hash}`;
+      };
+      lead();
+      action.addEventListener("click", lead);
     }
     Object.assign(action.style, {
       display: "inline-block", minHeight: "2.75rem", padding: ".5rem 1rem", border: "1px solid transparent",
