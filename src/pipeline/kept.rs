@@ -14,7 +14,7 @@ use super::Refusal;
 use super::gate::Passed;
 use super::memo::HostMemo;
 use super::visit::{Kind, Notes, Visit};
-use crate::portal::{Audience, Keeping, PortalRequest, Sender, wanted};
+use crate::portal::{Audience, Keeping, PortalError, PortalRequest, Sender, wanted};
 use crate::routing::Route;
 use crate::session::{DataError, LiveSession, Visitor};
 use crate::wire::ClientBody;
@@ -125,15 +125,15 @@ impl Visit {
         post: &[u8],
         notes: &mut Notes,
     ) -> Result<(), DataError> {
-        let sessions = &self.pipeline.shared.sessions;
+        let shared = &*self.pipeline.shared;
         if let Some(session) = &notes.session {
-            return sessions.keep_post(session, post).await;
+            return shared.portal.keep(session, post).await;
         }
         let visitor = Visitor {
             address: notes.client.unwrap_or(self.peer.addr.ip()),
             user_agent: keepable.headers.get(header::USER_AGENT).cloned(),
         };
-        let begun = sessions.keep_post_of_visitor(&visitor, post).await?;
+        let begun = shared.sessions.keep_post_of_visitor(&visitor, post).await?;
         notes.begun = Some(begun.ok_or(DataError::Gone)?.cookie);
         Ok(())
     }
@@ -146,9 +146,18 @@ impl Visit {
         (host, passed): (&HostMemo, &Passed),
         notes: &Notes,
     ) -> Result<ClientBody, Refusal> {
+        let keeps = notes
+            .route
+            .as_ref()
+            .is_some_and(|route| route.keep_posts.is_some());
+        if !keeps || parts.method != Method::POST {
+            return Ok(body);
+        }
         let target = parts.uri.path_and_query();
         let target = target.and_then(|target| wanted(target.as_str()));
         match (keepable, target, passed.session()) {
+            // Not from our own page: the app would take the token of our form for one of its own.
+            (None, Some(_), _) => Err(Refusal::Portal(PortalError::CrossSite)),
             (Some(form), Some((target, id)), Some(session)) => {
                 let of = (target.to_owned(), id);
                 let taken = self.take_form_up((parts, body), form, (host, session, of), notes);

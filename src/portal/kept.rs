@@ -1,13 +1,12 @@
 //! A form that came when its session had ended. It is kept, sealed, until the same person has logged in again in the same
 //! browser and says that it is to be sent; nothing is sent by itself, and nothing twice.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use http::header::HeaderMap;
-use minijinja::context;
+use minijinja::value::Serde;
+use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
 
 use super::challenge::redirect;
@@ -18,7 +17,7 @@ use super::{Portal, PortalError, PortalRequest, form, login_url, place};
 use crate::clock::Timestamp;
 use crate::login::Browser;
 use crate::secret::random;
-use crate::session::{Found, LiveSession};
+use crate::session::{DataError, Found, LiveSession, POST_WAITS};
 use crate::wire::{ClientBody, Page};
 
 /// The page that asks what is to become of a form.
@@ -26,9 +25,6 @@ pub(super) const PLACE: &str = "kept";
 
 /// The parameter with which a form comes back to where it was sent.
 const PARAMETER: &str = "doorward-kept=";
-
-/// How long a form is kept.
-const MAX_AGE: Duration = Duration::from_mins(15);
 
 /// A form as it came.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -56,13 +52,39 @@ impl KeptPost {
     /// Where it is to be sent, with what says that it is this one.
     fn action(&self) -> String {
         let gap = if self.target.contains('?') { '&' } else { '?' };
-        let id = URL_SAFE_NO_PAD.encode(self.id);
-        format!("{}{gap}{PARAMETER}{id}", self.target)
+        format!("{}{gap}{PARAMETER}{}", self.target, self.name())
+    }
+
+    fn name(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.id)
     }
 
     fn is_old(&self, now: Timestamp) -> bool {
-        now.since(self.came) >= MAX_AGE
+        now.since(self.came) >= POST_WAITS
     }
+
+    fn shown(&self, now: Timestamp) -> Shown<'_> {
+        let (path, _) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        Shown {
+            host: &self.authority,
+            path,
+            minutes: now.since(self.came).as_secs() / 60,
+            bytes: self.content.len(),
+            action: self.action(),
+            name: self.name(),
+        }
+    }
+}
+
+/// What is shown of a form.
+#[derive(Serialize)]
+struct Shown<'a> {
+    host: &'a str,
+    path: &'a str,
+    minutes: u64,
+    bytes: usize,
+    action: String,
+    name: String,
 }
 
 /// Who sends a form, if it is one that may be kept: a browser in which somebody has logged in before, and a page of the same
@@ -125,21 +147,39 @@ impl Portal {
         })
     }
 
-    /// Asks what is to become of the form.
+    /// Keeps a form in a session that there is. Of those that wait there, what is too old makes room.
+    pub async fn keep(&self, session: &LiveSession, post: &[u8]) -> Result<(), DataError> {
+        let now = self.sessions.clock().now();
+        let over = move |bytes: &[u8]| KeptPost::read(bytes).is_none_or(|post| post.is_old(now));
+        self.sessions.keep_post(session, post, over).await
+    }
+
+    /// Asks what is to become of the forms.
     pub(super) async fn show_kept(&self, request: &PortalRequest<'_>) -> Result<Page, PortalError> {
         let Some(session) = logged_in(request) else {
             return Ok(redirect(&login_url(&place(PLACE))));
         };
-        let post = self.sessions.kept_post(session);
-        let Some(post) = post.as_deref().and_then(KeptPost::read) else {
-            return Err(PortalError::NotSent(NotSent::Nothing));
-        };
-        if let Err(misfit) = self.judge_kept(request, session, &post) {
-            self.drop_kept(session).await?;
-            return Err(misfit);
+        let all = self.sessions.kept_posts(session);
+        let mut posts: Vec<_> = all.iter().filter_map(|post| KeptPost::read(post)).collect();
+        let mut misfit = NotSent::Nothing;
+        let mut thrown = Vec::new();
+        posts.retain(|post| match self.judge_kept(request, session, post) {
+            Ok(()) => true,
+            Err(why) => {
+                misfit = why;
+                thrown.push(post.id);
+                false
+            }
+        });
+        if !thrown.is_empty() {
+            self.drop_kept(session, thrown).await?;
         }
-        let age = self.sessions.clock().now().since(post.came);
-        let (path, _) = post.target.split_once('?').unwrap_or((&post.target, ""));
+        if posts.is_empty() {
+            return Err(PortalError::NotSent(misfit));
+        }
+        posts.sort_by_key(|post| post.came);
+        let now = self.sessions.clock().now();
+        let shown: Vec<_> = posts.iter().map(|post| post.shown(now)).collect();
         Ok(self.pages.page(
             &Sheet {
                 template: "kept.html",
@@ -147,18 +187,16 @@ impl Portal {
                 has_form: true,
             },
             &context! {
-                host => &post.authority,
-                path => path,
-                minutes => age.as_secs() / 60,
-                bytes => post.content.len(),
-                action => post.action(),
+                host => request.host,
+                posts => Value::from(Serde(&shown)),
+                are_several => shown.len() > 1,
                 discard => place(PLACE),
                 form_token => form_token(&self.keyring, session),
             },
         ))
     }
 
-    /// Throws the form away.
+    /// Throws a form away.
     pub(super) async fn discard_kept(
         &self,
         request: &PortalRequest<'_>,
@@ -169,12 +207,19 @@ impl Portal {
             return Ok(redirect(&login_url(&place(PLACE))));
         };
         let form = form::read(body).await?;
-        let token = form.get("token").map_or("", |value| value.as_str());
-        if !is_form_token(&self.keyring, session, token) {
+        let field = |name: &str| form.get(name).map_or("", |value| value.as_str());
+        if !is_form_token(&self.keyring, session, field("token")) {
             return Err(PortalError::CrossSite);
         }
-        self.drop_kept(session).await?;
-        Ok(redirect("/"))
+        let id = URL_SAFE_NO_PAD.decode(field("form")).unwrap_or_default();
+        let id = id.try_into();
+        let id = id.map_err(|_| PortalError::NotSent(NotSent::Nothing))?;
+        self.drop_kept(session, vec![id]).await?;
+        Ok(if self.sessions.kept_posts(session).is_empty() {
+            redirect("/")
+        } else {
+            redirect(&place(PLACE))
+        })
     }
 
     /// Takes out a form that is to be sent now. Whoever comes second finds nothing.
@@ -192,19 +237,26 @@ impl Portal {
             return Err(PortalError::CrossSite);
         }
         let is_it = move |bytes: &[u8]| KeptPost::read(bytes).is_some_and(|post| post.id == id);
-        let found = self.sessions.take_post(session, is_it).await;
+        let found = self.sessions.take_posts(session, is_it).await;
         let found = found.map_err(|error| PortalError::Store(error.to_string()))?;
-        let post = found.as_deref().and_then(KeptPost::read);
+        let post = found.first().and_then(|post| KeptPost::read(post));
         let is_asked =
             |post: &KeptPost| post.target == target && post.authority == request.authority;
         let post = post.filter(is_asked);
         let post = post.ok_or(PortalError::NotSent(NotSent::Nothing))?;
-        self.judge_kept(request, session, &post)?;
+        let judged = self.judge_kept(request, session, &post);
+        judged.map_err(PortalError::NotSent)?;
         Ok(post)
     }
 
-    async fn drop_kept(&self, session: &LiveSession) -> Result<(), PortalError> {
-        let dropped = self.sessions.take_post(session, |_| true).await;
+    async fn drop_kept(
+        &self,
+        session: &LiveSession,
+        ids: Vec<[u8; 16]>,
+    ) -> Result<(), PortalError> {
+        let is_one =
+            move |bytes: &[u8]| KeptPost::read(bytes).is_some_and(|post| ids.contains(&post.id));
+        let dropped = self.sessions.take_posts(session, is_one).await;
         dropped.map_err(|error| PortalError::Store(error.to_string()))?;
         Ok(())
     }
@@ -215,7 +267,7 @@ impl Portal {
         request: &PortalRequest<'_>,
         session: &LiveSession,
         post: &KeptPost,
-    ) -> Result<(), PortalError> {
+    ) -> Result<(), NotSent> {
         let browser = self.browser(request);
         let is_theirs = browser
             .zip(session.identity())
@@ -223,10 +275,10 @@ impl Portal {
                 browser.is_mark_of(post.sender, &self.keyring, &identity.subject)
             });
         if !is_theirs {
-            return Err(PortalError::NotSent(NotSent::Foreign));
+            return Err(NotSent::Foreign);
         }
         if post.is_old(self.sessions.clock().now()) {
-            return Err(PortalError::NotSent(NotSent::Old));
+            return Err(NotSent::Old);
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ pub use cookie::{CookieName, Found, is_ours, remove_cookies};
 pub use crowd::{Begun, OnLimit, PerUser, Room};
 pub use data::{
     Change, DataError, DataLimits, DataSettings, Edit, Expected, Filling, JsonError, Namespace,
-    Refused, Shown, Space, Texts, TextsError, read_texts,
+    POST_WAITS, Refused, Shown, Space, Texts, TextsError, read_texts,
 };
 pub use device::device;
 pub use farewell::Over;

@@ -117,7 +117,8 @@ impl Sessions {
         if !self.changes(&mut spaces, namespace, change)? {
             return Ok(None);
         }
-        self.begin_visit_with(visitor, spaces).await
+        let limits = self.settings.visitors.limits;
+        self.begin_visit_with(visitor, spaces, limits).await
     }
 
     /// Begins the session of a visitor that holds this.
@@ -125,6 +126,7 @@ impl Sessions {
         &self,
         visitor: &Visitor,
         spaces: Spaces,
+        limits: Limits,
     ) -> Result<Option<Issued>, DataError> {
         let (rule, now) = (self.settings.visitors, self.clock.now());
         if !self.births.admit(&rule, visitor.address, now) {
@@ -149,7 +151,7 @@ impl Sessions {
                 },
                 spaces,
             ),
-            limits: rule.limits,
+            limits,
             epoch: Epoch::default(),
             now,
         };

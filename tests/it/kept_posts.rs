@@ -215,7 +215,9 @@ async fn who_throws_it_away_sends_nothing() {
     post(&mut alice, "/save", TEXT).await;
     let page = log_in_again(&mut alice, "alice").await;
     let (action, token) = (action(&page), page.field("token"));
-    let gone = post(&mut alice, "/.doorward/kept", &format!("token={token}")).await;
+    let id = page.field("form");
+    let body = format!("token={token}&form={id}");
+    let gone = post(&mut alice, "/.doorward/kept", &body).await;
     assert_eq!((gone.status.as_u16(), gone.header("location")), (303, "/"));
     let late = post(&mut alice, &action, &format!("token={token}")).await;
     assert_eq!(late.status, 410);
@@ -347,7 +349,7 @@ async fn no_other_site_has_it_sent_and_no_other_place_gets_it() {
         ("sec-fetch-mode", "navigate"),
         ("sec-fetch-dest", "document"),
     ];
-    // It goes through as any other site's form does: what is kept stays where it is.
+    // Nor does it go through as any other form does, with a token of ours.
     alice.request(Method::POST, &action, &evil, &body).await;
     assert_eq!(post(&mut alice, &action, "token=x").await.status, 403);
     assert_eq!(
@@ -383,5 +385,125 @@ async fn a_login_that_is_too_old_keeps_the_form_in_the_session_that_there_is() {
     let (action, token) = (action(&page), page.field("token"));
     let sent = post(&mut alice, &action, &format!("token={token}")).await;
     assert_eq!(sent.status, 200);
+    assert_eq!(posts(&app), [format!("POST /save HTTP/1.1 {TEXT}")]);
+}
+
+#[tokio::test]
+async fn what_says_to_send_it_and_does_not_say_where_from_reaches_no_app() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    let mut alice = idled_out(&proxy).await;
+    post(&mut alice, "/save", TEXT).await;
+    let page = log_in_again(&mut alice, "alice").await;
+    let (action, body) = (action(&page), format!("token={}", page.field("token")));
+    let unsigned = &FORM[..3];
+    let script = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("sec-fetch-mode", "cors"),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    for fields in [unsigned, &script] {
+        let answer = alice.request(Method::POST, &action, fields, &body).await;
+        assert_eq!(answer.status, 403, "{fields:?}");
+    }
+    assert_eq!(posts(&app), [""; 0], "nor does our token");
+    assert_eq!(post(&mut alice, &action, &body).await.status, 200);
+    assert_eq!(posts(&app), [format!("POST /save HTTP/1.1 {TEXT}")]);
+    // A route that keeps nothing has no such thing.
+    let plain = action.replace("/save", "/plain");
+    assert_eq!(post(&mut alice, &plain, "x=1").await.status, 200);
+    assert_eq!(app.last().body, b"x=1");
+}
+
+#[tokio::test]
+async fn a_form_takes_no_room_from_what_the_app_keeps_and_is_no_part_of_it() {
+    let app = upstream(|_| Reply::with(200, "Doorward-Session-Set: theme=dark\r\n", "")).await;
+    let rest = "access = \"user\"\nkeep_posts = \"256KiB\"\nsession_data = \"shop\"";
+    let proxy = proxy().route("/", &app.url(), rest).start();
+    let mut alice = idled_out(&proxy).await;
+    let large = format!("text={}", "x".repeat(200_000));
+    assert_eq!(post(&mut alice, "/save", &large).await.status, 401);
+    let page = log_in_again(&mut alice, "alice").await;
+    assert_eq!(alice.open("/").await.status, 200);
+    assert_eq!(alice.open("/").await.status, 200);
+    assert_eq!(app.last().one("doorward-session-data"), "theme=dark");
+    let (action, token) = (action(&page), page.field("token"));
+    let sent = post(&mut alice, &action, &format!("token={token}")).await;
+    assert_eq!(sent.status, 200);
+    assert_eq!(app.last().body, large.as_bytes());
+}
+
+#[tokio::test]
+async fn a_session_that_only_a_form_began_is_over_when_nobody_comes() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    for (wait, is_over) in [(14, false), (15, true)] {
+        let mut alice = idled_out(&proxy).await;
+        post(&mut alice, "/save", TEXT).await;
+        assert_eq!(alice.token().len(), 43);
+        proxy.clock.advance(Duration::from_mins(wait));
+        alice.open("/").await;
+        assert_eq!(alice.token().is_empty(), is_over, "{wait} minutes");
+    }
+}
+
+#[tokio::test]
+async fn forms_of_several_tabs_wait_side_by_side_and_none_that_was_promised_is_lost() {
+    let app = app().await;
+    let proxy = keeping(&app);
+    let mut alice = idled_out(&proxy).await;
+    for (path, kept) in [("/a", true), ("/b", true), ("/c", true), ("/d", false)] {
+        let answer = post(&mut alice, path, path).await;
+        assert_eq!(answer.text().contains("It is kept"), kept, "{path}");
+    }
+    let page = log_in_again(&mut alice, "alice").await;
+    let body = format!("token={}", page.field("token"));
+    let actions = actions(&page);
+    assert_eq!(actions.len(), 3, "{actions:?}");
+    // One is thrown away, the others are sent, in any order.
+    let (_, id) = actions[1].split_once("doorward-kept=").unwrap();
+    let thrown = format!("{body}&form={id}");
+    let gone = post(&mut alice, "/.doorward/kept", &thrown).await;
+    assert_eq!(gone.header("location"), "/.doorward/kept", "two are left");
+    for action in [&actions[2], &actions[0]] {
+        assert_eq!(post(&mut alice, action, &body).await.status, 200);
+    }
+    assert_eq!(post(&mut alice, &actions[1], &body).await.status, 410);
+    assert_eq!(posts(&app), ["POST /c HTTP/1.1 /c", "POST /a HTTP/1.1 /a"]);
+}
+
+/// Where each form of the page leads that sends something that was kept.
+fn actions(page: &Answer) -> Vec<String> {
+    let text = page.text().replace("&#x2f;", "/").replace("&amp;", "&");
+    let forms = text.split("<form method=\"post\" action=\"").skip(1);
+    let actions = forms.map(|form| form.split('"').next().unwrap().to_owned());
+    actions
+        .filter(|action| action.contains("doorward-kept="))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_form_outlives_the_node_that_took_it_and_is_sent_once_all_the_same() {
+    let app = app().await;
+    let rest = "access = \"user\"\nkeep_posts = \"4KiB\"";
+    let node = || proxy().embedded().route("/", &app.url(), rest);
+    let first = node().start();
+    let mut alice = first.browser();
+    alice.named = Some("localhost:1111".to_owned());
+    alice.log_in("alice").await;
+    first.clock.advance(IDLE);
+    post(&mut alice, "/save", TEXT).await;
+    let (folder, clock) = first.stop().await;
+
+    let second = node().after(folder, clock).start();
+    alice.addr = second.addr;
+    let page = log_in_again(&mut alice, "alice").await;
+    let (action, body) = (action(&page), format!("token={}", page.field("token")));
+    assert_eq!(post(&mut alice, &action, &body).await.status, 200);
+    let (folder, clock) = second.stop().await;
+
+    let third = node().after(folder, clock).start();
+    alice.addr = third.addr;
+    assert_eq!(post(&mut alice, &action, &body).await.status, 410);
     assert_eq!(posts(&app), [format!("POST /save HTTP/1.1 {TEXT}")]);
 }

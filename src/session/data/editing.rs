@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::space::Space;
 use super::vault::Vault;
 use super::writing::{TRIES, lost, pause};
-use super::{DataError, Namespace, Refused};
+use super::{DataError, Namespace, Refused, posts};
 use crate::session::record::SessionRow;
 use crate::session::sessions::Sessions;
 use crate::session::store::{StoreError, Update};
@@ -107,7 +107,8 @@ impl Sessions {
         let limits = &self.settings.data.limits;
         after.judge(limits)?;
         // The other namespaces are sealed: what is counted of them is what that takes.
-        if after.bytes() > before.bytes() && vault.bytes() > limits.max_bytes {
+        let of_apps = vault.bytes(|sealed| !self.is_of(sealed, posts::NAME));
+        if after.bytes() > before.bytes() && of_apps > limits.max_bytes {
             return Err(Refused::Total(limits.max_bytes));
         }
         Ok(())

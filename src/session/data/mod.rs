@@ -16,6 +16,7 @@ mod writing;
 pub use editing::{Edit, Expected};
 pub use jars::Filling;
 pub use json::JsonError;
+pub use posts::POST_WAITS;
 pub use space::{Change, Shown, Space};
 pub use texts::{Texts, TextsError, read_texts};
 

@@ -209,7 +209,7 @@ impl Sessions {
         tags.next().unwrap_or_default()
     }
 
-    fn is_of(&self, sealed: &Sealed, name: &str) -> bool {
+    pub(super) fn is_of(&self, sealed: &Sealed, name: &str) -> bool {
         let mut tags = self.keyring.tags(Purpose::Namespace, name.as_bytes());
         tags.any(|tag| tag == sealed.name)
     }
@@ -225,9 +225,10 @@ impl Vault {
         pack(self).to_vec()
     }
 
-    /// What all data in it takes, sealed.
-    pub(super) fn bytes(&self) -> usize {
-        self.boxes.iter().map(|sealed| sealed.bytes.len()).sum()
+    /// What the data in it takes, sealed, of the boxes that count.
+    pub(super) fn bytes(&self, counts: impl Fn(&Sealed) -> bool) -> usize {
+        let boxes = self.boxes.iter().filter(|sealed| counts(sealed));
+        boxes.map(|sealed| sealed.bytes.len()).sum()
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::MutexGuard;
 use tokio::task::JoinError;
 
 use super::space::{Change, Shown, Space};
-use super::{DataError, Refused, Spaces, Vaulted};
+use super::{DataError, Refused, Spaces, Vaulted, posts};
 use crate::secret::random;
 use crate::session::live::{Entry, LiveSession};
 use crate::session::sessions::Sessions;
@@ -135,7 +135,8 @@ impl Sessions {
         }
         let is_more = after.bytes() > before.bytes();
         spaces.insert(namespace.to_owned(), after);
-        let all: usize = spaces.values().map(Space::bytes).sum();
+        let of_apps = spaces.iter().filter(|(name, _)| *name != posts::NAME);
+        let all: usize = of_apps.map(|(_, space)| space.bytes()).sum();
         if is_more && all > limits.max_bytes {
             return Err(Refused::Total(limits.max_bytes));
         }

@@ -16,6 +16,8 @@ use super::{PASSWORD, Raw};
 #[derive(Clone)]
 pub struct Browser {
     pub addr: SocketAddr,
+    /// What it calls the place where it is, whichever node answers; without, `localhost` and the port.
+    pub named: Option<String>,
     pub jar: BTreeMap<String, String>,
     pub http2: bool,
     /// Sent with every request, beside what a browser sends anyway.
@@ -73,6 +75,7 @@ impl Browser {
     pub fn new(addr: SocketAddr) -> Self {
         Self {
             addr,
+            named: None,
             jar: BTreeMap::new(),
             http2: false,
             fields: Vec::new(),
@@ -88,7 +91,8 @@ impl Browser {
 
     /// `localhost` and the port, as `Host` has it.
     pub fn authority(&self) -> String {
-        format!("localhost:{}", self.addr.port())
+        let own = || format!("localhost:{}", self.addr.port());
+        self.named.clone().unwrap_or_else(own)
     }
 
     /// The session cookie's value.
