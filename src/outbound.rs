@@ -57,11 +57,8 @@ impl Outbound {
         limits: Limits,
         runtime: Handle,
     ) -> Result<Self, OutboundError> {
-        let tls = ClientConfig::builder()
-            .with_root_certificates(roots(authorities)?)
-            .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(client_config(authorities)?)
             .https_or_http()
             .enable_all_versions()
             .build();
@@ -117,6 +114,12 @@ async fn exchange(
         None => OutboundError::Transport(error.to_string()),
     })?;
     Ok(Response::from_parts(parts, body.to_bytes()))
+}
+
+/// How servers have to show who they are: by one of `authorities`, PEM, or by one that this machine trusts.
+pub fn client_config(authorities: Option<&[u8]>) -> Result<ClientConfig, OutboundError> {
+    let config = ClientConfig::builder().with_root_certificates(roots(authorities)?);
+    Ok(config.with_no_client_auth())
 }
 
 fn roots(authorities: Option<&[u8]>) -> Result<RootCertStore, OutboundError> {

@@ -7,6 +7,8 @@ use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::config::Settings;
+#[cfg(feature = "ldap")]
+use crate::login::Ldap;
 use crate::login::{self, Hasher, Kind, LocalUsers, OAuth2, Oidc, Site};
 use crate::portal::{Means, Provider};
 
@@ -26,6 +28,15 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Ways> 
     for login::Settings { id, name, kind } in &settings.providers {
         let means = match kind {
             Kind::External(settings) => Means::AtApp(Arc::new(settings.clone())),
+            #[cfg(feature = "ldap")]
+            Kind::Ldap(settings) => {
+                let own = (**settings).clone();
+                let ldap = Ldap::new(id.clone(), own, clock.clone())
+                    .with_context(|| format!("the provider {id} cannot be asked"))?;
+                Means::Form(Arc::new(ldap))
+            }
+            #[cfg(not(feature = "ldap"))]
+            Kind::Ldap(_) => anyhow::bail!("this build has no ldap"),
             Kind::Local(local) => {
                 let hasher = Hasher::new(Hasher::default_threads(), Hasher::QUEUE_LEN)
                     .context("cannot start the hashing threads")?;

@@ -105,6 +105,13 @@ impl World {
         self.put("[[route]]", &format!("{section}\n{keys}\n\n[[route]]"));
     }
 
+    /// A directory.
+    #[cfg(feature = "ldap")]
+    fn directory(&mut self, keys: &str) {
+        let section = "[[provider]]\nid = \"corp\"\ntype = \"ldap\"\nbase_dn = \"dc=x\"\nuser_filter = \"(uid={user})\"";
+        self.put("[[route]]", &format!("{section}\n{keys}\n\n[[route]]"));
+    }
+
     fn route(&mut self, keys: &str) {
         self.text
             .push_str("\n[[route]]\nhost = \"localhost\"\nupstream = \"http://127.0.0.1:3000\"\n");
@@ -540,6 +547,20 @@ const CASES: &[Case] = &[
         Low,
         |w| w.site("claims = { subject = \"id\" }\ngroups_url = \"http://127.0.0.1:8080/groups\""),
         |w| w.site("claims = { subject = \"id\" }\ngroups_url = \"https://hub.example/groups\""),
+    ),
+    #[cfg(feature = "ldap")]
+    (
+        "provider-without-tls",
+        Low,
+        |w| w.directory("url = \"ldap://localhost\"\nstart_tls = false"),
+        |w| w.directory("url = \"ldap://localhost\""),
+    ),
+    #[cfg(feature = "ldap")]
+    (
+        "attempts-many",
+        Medium,
+        |w| w.directory("url = \"ldaps://d.example\"\nmax_attempts = 26"),
+        |w| w.directory("url = \"ldaps://d.example\"\nmax_attempts = 25"),
     ),
     (
         "public-everything",

@@ -236,7 +236,7 @@ fn users_file(settings: &Settings) -> anyhow::Result<PathBuf> {
     let mut kinds = settings.providers.iter().map(|provider| &provider.kind);
     let users = kinds.find_map(|kind| match kind {
         Kind::Local(local) => Some(local.users.clone()),
-        Kind::External(_) | Kind::OAuth2(_) | Kind::Oidc(_) => None,
+        Kind::External(_) | Kind::Ldap(_) | Kind::OAuth2(_) | Kind::Oidc(_) => None,
     });
     users.context("the configuration has no [[provider]] of type \"local\"")
 }

@@ -5,6 +5,7 @@ mod editing;
 mod external;
 mod grant;
 mod hashing;
+mod ldap;
 mod oauth2;
 mod oidc;
 mod own_change;
@@ -23,6 +24,12 @@ pub use editing::{NewUser, Prepared};
 pub use external::ExternalSettings;
 pub use grant::Grant;
 pub use hashing::{HashCost, Hasher, HashingError};
+pub use ldap::{
+    GroupSearch, LdapAttributes, LdapSecurity, LdapServer, LdapSettings, LdapUsers, ServiceAccount,
+    placeholders,
+};
+#[cfg(feature = "ldap")]
+pub use ldap::{Ldap, is_ldap_dn, is_ldap_filter};
 pub use oauth2::{OAuth2, OAuth2Settings, Places, SubjectKind};
 pub use oidc::{
     ALGORITHMS, Answer, Beginning, ClaimPath, ClientAuthentication, ClientKey, Flaw, Issuer,
@@ -60,6 +67,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub enum Kind {
     External(ExternalSettings),
+    Ldap(Box<LdapSettings>),
     Local(LocalSettings),
     OAuth2(Box<OAuth2Settings>),
     Oidc(Box<OidcSettings>),
@@ -92,21 +100,21 @@ pub enum Step {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    /// Too much hashing is waiting already.
+    /// Too much is waiting already.
     Busy,
     /// Wrong user or wrong password; which one is not told.
     Credentials,
     TooManyAttempts {
         retry_after: Duration,
     },
-    /// The users file cannot be read.
+    /// Whoever knows the passwords cannot be asked.
     Unavailable,
 }
 
 #[async_trait]
 pub trait LoginMethod: fmt::Debug + Send + Sync + 'static {
-    /// Whose login it would be, whether or not there is such a user.
-    fn subject(&self, user: &str) -> Subject;
+    /// Whose login it would be, whether or not there is such a user. `None`: that is known only once they have logged in.
+    fn subject(&self, user: &str) -> Option<Subject>;
 
     async fn log_in(&self, credentials: Credentials) -> Step;
 }

@@ -147,9 +147,16 @@ impl LocalUsers {
         self.directory.roster.path()
     }
 
+    fn subject_of(&self, user: &str) -> Subject {
+        Subject {
+            provider: self.id.clone(),
+            id: user.to_owned(),
+        }
+    }
+
     fn identity(&self, user: User) -> Identity {
         Identity {
-            subject: self.subject(&user.name),
+            subject: self.subject_of(&user.name),
             user: user.name,
             name: user.display_name,
             email: user.email,
@@ -160,11 +167,8 @@ impl LocalUsers {
 
 #[async_trait]
 impl LoginMethod for LocalUsers {
-    fn subject(&self, user: &str) -> Subject {
-        Subject {
-            provider: self.id.clone(),
-            id: user.to_owned(),
-        }
+    fn subject(&self, user: &str) -> Option<Subject> {
+        Some(self.subject_of(user))
     }
 
     async fn log_in(&self, credentials: Credentials) -> Step {

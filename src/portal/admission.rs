@@ -7,9 +7,9 @@ use http::HeaderValue;
 use http::header::{SET_COOKIE, USER_AGENT};
 
 use super::challenge::redirect;
-use super::{Portal, PortalRequest, ReturnTo};
+use super::{Portal, PortalError, PortalRequest, ReturnTo};
 use crate::clock::Timestamp;
-use crate::identity::{Federated, Identity};
+use crate::identity::{Federated, Identity, Subject};
 use crate::login::Browser;
 use crate::session::{Carried, EndReason, Epoch, Found, Issued, LiveSession, Login, LoginError};
 use crate::telemetry::{AuditEvent, LoginOutcome};
@@ -63,6 +63,33 @@ impl Portal {
             Err(LoginError::Store(_)) => {}
         }
         issued
+    }
+
+    /// Of who is going to be asked for a password, if it is known who that would be.
+    pub(super) async fn epoch_before(
+        &self,
+        subject: Option<&Subject>,
+    ) -> Result<Option<Epoch>, PortalError> {
+        let Some(subject) = subject else {
+            return Ok(None);
+        };
+        let epoch = self.sessions.epoch_of(subject).await;
+        epoch
+            .map(Some)
+            .map_err(|error| PortalError::Store(error.to_string()))
+    }
+
+    /// That one, or that of who is known only now. `None`: all their sessions have been ended since the login `began`.
+    pub(super) async fn epoch(
+        &self,
+        before: Option<Epoch>,
+        (subject, began): (&Subject, Timestamp),
+    ) -> Result<Option<Epoch>, PortalError> {
+        if before.is_some() {
+            return Ok(before);
+        }
+        let epoch = self.sessions.epoch_since(subject, began).await;
+        epoch.map_err(|error| PortalError::Store(error.to_string()))
     }
 
     /// The answer to a login that worked.

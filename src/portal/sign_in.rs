@@ -130,8 +130,8 @@ impl Portal {
             return Ok(self.refuse(request, (&typed, &returned), Refusal::Credentials));
         }
         let (provider, method) = (returned.provider, returned.method);
-        let epoch = self.sessions.epoch_of(&method.subject(user)).await;
-        let epoch = epoch.map_err(|error| PortalError::Store(error.to_string()))?;
+        let began = self.sessions.clock().now();
+        let before = self.epoch_before(method.subject(user).as_ref()).await?;
         let credentials = Credentials {
             user: user.to_owned(),
             password: Secret::new(password.as_bytes()),
@@ -140,6 +140,11 @@ impl Portal {
         };
         match method.log_in(credentials).await {
             Step::Admit(identity) => {
+                let epoch = self.epoch(before, (&identity.subject, began)).await?;
+                let Some(epoch) = epoch else {
+                    let problem = LoginProblem::Overtaken;
+                    return Ok(self.form_again(request, (&typed, &returned), problem));
+                };
                 let admission = Admission {
                     identity,
                     amr: vec!["pwd".to_owned()],
@@ -160,7 +165,8 @@ impl Portal {
         admission: Admission,
         (typed, returned): (&Typed<'_>, Returned<'_>),
     ) -> Result<Page, PortalError> {
-        let user = admission.identity.user.clone();
+        // As it will be typed again; a directory may know the person by another.
+        let user = typed.user.unwrap_or_default().to_owned();
         let subject = admission.identity.subject.clone();
         let problem = match self.admit(request, admission).await {
             Ok(issued) => {

@@ -161,13 +161,17 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 31] = [
+    const NOT_DEFAULTS: [&str; 38] = [
         "provider.authorization_url",
+        "provider.base_dn",
+        "provider.bind_dn",
         "provider.client_key",
         "provider.client_key_id",
         "provider.ca_file",
         "provider.client_id",
         "provider.emails_url",
+        "provider.group_base_dn",
+        "provider.group_filter",
         "provider.groups_url",
         "provider.id",
         "provider.issuer",
@@ -178,6 +182,9 @@ fn defaults_of_the_file() -> Vec<(String, String)> {
         "provider.return_parameter",
         "provider.token_url",
         "provider.type",
+        "provider.url",
+        "provider.user_dn",
+        "provider.user_filter",
         "provider.userinfo_url",
         "provider.users",
         "server.admin_listen",

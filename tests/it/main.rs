@@ -41,6 +41,10 @@ mod identity;
 mod jwt_session;
 mod kept_posts;
 mod kinds;
+#[cfg(feature = "ldap")]
+mod ldap;
+#[cfg(feature = "ldap")]
+mod ldap_config;
 mod lifecycle;
 mod limits;
 mod model;

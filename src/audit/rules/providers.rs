@@ -3,7 +3,7 @@
 use super::{Judge, Routed, Rule};
 use crate::audit::Severity::{High, Low, Medium};
 use crate::audit::{Evidence, Fault};
-use crate::login::{Kind, Mapping};
+use crate::login::{Kind, LdapSecurity, LdapServer, Mapping};
 use crate::routing::Access;
 
 pub(super) const RULES: &[Rule] = &[
@@ -47,7 +47,7 @@ fn access_by_any_provider(evidence: &Evidence<'_>, routed: &Routed<'_>) -> Optio
 fn unverified_email_as_user(evidence: &Evidence<'_>) -> Option<Fault> {
     let is_guess = |mapping: &Mapping| !mapping.verified_email && mapping.user == mapping.email;
     let index = first(evidence, |kind| match kind {
-        Kind::External(_) | Kind::Local(_) => false,
+        Kind::External(_) | Kind::Ldap(_) | Kind::Local(_) => false,
         Kind::OAuth2(site) => is_guess(&site.mapping),
         Kind::Oidc(oidc) => is_guess(&oidc.mapping),
     })?;
@@ -72,15 +72,30 @@ fn app_logs_in(_: &Evidence<'_>, routed: &Routed<'_>) -> Option<Fault> {
 fn provider_without_tls(evidence: &Evidence<'_>) -> Option<Fault> {
     let index = first(evidence, |kind| match kind {
         Kind::External(_) | Kind::Local(_) => false,
+        Kind::Ldap(ldap) => ldap.servers.iter().any(is_bare),
         Kind::OAuth2(site) => site.places.all().any(|place| place.scheme() == "http"),
         Kind::Oidc(oidc) => oidc.issuer.starts_with("http://"),
     })?;
     let key = match evidence.settings.providers.get(index).map(|it| &it.kind) {
+        Some(Kind::Ldap(_)) => "start_tls",
         Some(Kind::OAuth2(_)) => "token_url",
         _ => "issuer",
     };
     let fault = Fault::new(Low, format!("provider[{index}].{key}"), "asked without TLS");
-    Some(fault.advise("https, with `ca_file` where no public authority signs"))
+    let way = match key {
+        "start_tls" => "`ldaps://`, or StartTLS",
+        _ => "https",
+    };
+    Some(fault.advise(format!(
+        "{way}, with `ca_file` where no public authority signs"
+    )))
+}
+
+fn is_bare(server: &LdapServer) -> bool {
+    let LdapServer::Tcp { security, .. } = server else {
+        return false;
+    };
+    *security == LdapSecurity::None
 }
 
 /// The first provider that fits.

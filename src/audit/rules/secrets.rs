@@ -206,17 +206,19 @@ fn hash_weak(evidence: &Evidence<'_>) -> Option<Fault> {
 fn attempts_many(evidence: &Evidence<'_>) -> Option<Fault> {
     let mut providers = evidence.settings.providers.iter().enumerate();
     providers.find_map(|(index, provider)| {
-        let Kind::Local(local) = &provider.kind else {
-            return None;
+        let (max, window) = match &provider.kind {
+            Kind::Local(local) => (local.max_attempts, local.attempt_window),
+            Kind::Ldap(ldap) => (ldap.max_attempts, ldap.attempt_window),
+            Kind::External(_) | Kind::OAuth2(_) | Kind::Oidc(_) => return None,
         };
-        let a_day = f64::from(local.max_attempts) * 86_400.0 / local.attempt_window.as_secs_f64();
+        let a_day = f64::from(max) * 86_400.0 / window.as_secs_f64();
         if a_day <= 2400.0 {
             return None;
         }
         let set = format!(
             "{} per user and address within {}, {a_day:.0} a day",
-            local.max_attempts,
-            show_duration(local.attempt_window)
+            max,
+            show_duration(window)
         );
         let fault = Fault::new(Medium, format!("provider[{index}].max_attempts"), set);
         Some(fault.advise("10 within 15m, which is 960 a day"))

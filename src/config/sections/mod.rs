@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod provider;
 mod provider_external;
+mod provider_ldap;
 mod provider_oauth2;
 mod provider_oidc;
 mod provider_preset;
@@ -88,6 +89,10 @@ pub(super) fn known_keys() -> BTreeSet<String> {
         type = 'local'
         [[provider]]
         type = 'external'
+        [[provider]]
+        type = 'ldap'
+        bind_password = {}
+        attributes = {}
         [[provider]]
         type = 'oauth2'
         claims = {}

@@ -1,5 +1,5 @@
-//! `[[provider]]`: ways to log in. Local users are here, providers elsewhere in `provider_oidc`, login pages of apps in
-//! `provider_external`.
+//! `[[provider]]`: ways to log in. Local users are here, directories in `provider_ldap`, providers elsewhere in
+//! `provider_oidc`, login pages of apps in `provider_external`.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::provider_external::{self, Place};
-use super::{provider_oauth2, provider_oidc};
+use super::{provider_ldap, provider_oauth2, provider_oidc};
 use crate::config::reader::{Section, Value, quoted};
 use crate::login::{Kind, LocalSettings, Settings, TOKENS};
 
@@ -31,6 +31,7 @@ pub(super) struct Providers {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Type {
     External,
+    Ldap,
     Local,
     OAuth2,
     Oidc,
@@ -95,6 +96,7 @@ fn provider(section: Section<'_>, others: &mut Providers) -> Option<Provider> {
             others.external.extend(id.clone().zip(Some(place)));
             Kind::External(settings)
         }),
+        Some(Type::Ldap) => provider_ldap::read(&section).map(Box::new).map(Kind::Ldap),
         Some(Type::Local) => {
             refuse_second(&section, others);
             local(&section).map(Kind::Local)
@@ -125,8 +127,15 @@ fn provider(section: Section<'_>, others: &mut Providers) -> Option<Provider> {
 }
 
 fn kind(value: &Value<'_>) -> Option<Type> {
+    if value.as_text() == Some("ldap") && cfg!(not(feature = "ldap")) {
+        let complaint = value.wrong("this build has no ldap");
+        complaint
+            .help("build it with `--features ldap`, or take the default ones")
+            .push();
+    }
     value.choice(&[
         ("external", Type::External),
+        ("ldap", Type::Ldap),
         ("local", Type::Local),
         ("oauth2", Type::OAuth2),
         ("oidc", Type::Oidc),
@@ -216,6 +225,7 @@ fn default_name(kind: &Kind) -> String {
             Some((host, _)) => host.clone(),
             None => "Account of the app".to_owned(),
         },
+        Kind::Ldap(_) => "Directory account".to_owned(),
         Kind::Local(_) => "User name and password".to_owned(),
         Kind::OAuth2(site) => {
             let host = site.places.authorization.host_str();

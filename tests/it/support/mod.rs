@@ -7,7 +7,7 @@ mod chromium;
 mod faults;
 mod frames;
 mod front;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "ldap", feature = "postgres", feature = "redis"))]
 mod frozen;
 mod github;
 mod kept;
@@ -19,6 +19,8 @@ mod proxy;
 mod raw;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "ldap")]
+mod slapd;
 mod upstream;
 mod wire;
 
@@ -33,7 +35,7 @@ pub use chromium::{Chromium, Demo, self_signed};
 pub use faults::{Fault, Faults};
 pub use frames::{END_HEADERS, END_STREAM, Ended, Frames, frame, literal, pseudo};
 pub use front::{Front, Kind};
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "ldap", feature = "postgres", feature = "redis"))]
 pub use frozen::Frozen;
 pub use github::{ACCESS_TOKEN, GitHub};
 pub use kept::Kept;
@@ -43,5 +45,7 @@ pub use process::{Process, doorward};
 pub use provider::{Asked, CLIENT_ID, CLIENT_SECRET, Key, Provider, SUB, Shown, Sign, come_back};
 pub use proxy::{PASSWORD, Proxy, ProxyBuilder, START, add_user, certificate, proxy, trusted};
 pub use raw::{Raw, client_config};
+#[cfg(feature = "ldap")]
+pub use slapd::{LDAP_PASSWORD, SERVICE_PASSWORD, Slapd, secret_file};
 pub use upstream::{CUT_OFF, Recorded, Reply, Upstream, upstream};
 pub use wire::{Manual, Wire, collect, eventually, manual, soon, upload};
