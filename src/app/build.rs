@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::Phase;
 use super::following::{follow_tokens, follow_users};
 use super::ticketing::{self, TicketKeySource, follow_ticket_keys};
-use super::ways::{self, Ways};
+use super::ways;
 use super::worker::Worker;
 use crate::admin::{self, AdminState, Api, Node};
 use crate::authority::{Authority, CertificateFiles};
@@ -79,11 +79,7 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         metrics: metrics.clone(),
         background: Handle::current(),
     });
-    let Ways {
-        providers,
-        users,
-        oidc,
-    } = ways::build(settings, clock)?;
+    let ways = ways::build(settings, (clock, &keyring))?;
     let signer = signer(settings, &keyring)?;
     let portal = Arc::new(Portal {
         sessions: sessions.clone(),
@@ -91,8 +87,9 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         audit: audit.clone(),
         metrics: metrics.clone(),
         pages: Pages::new(),
-        providers,
-        accounts: users.clone(),
+        providers: ways.providers,
+        accounts: ways.users.clone(),
+        passkeys: ways.passkeys,
         browser_cookie: own_cookie(&settings.session.cookie, "browser")?,
         pending_cookie: own_cookie(&settings.session.cookie, "login")?,
         clear_site_data: settings.clear_site_data.clone(),
@@ -120,8 +117,8 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Built>
         tls,
         limits: Arc::new(settings.limits.clone()),
         touches: Some(touches),
-        users,
-        oidc,
+        users: ways.users,
+        oidc: ways.oidc,
         ticket_keys: TicketKeySource::of(settings)?,
     })
 }

@@ -9,20 +9,26 @@ use crate::clock::Clock;
 use crate::config::Settings;
 #[cfg(feature = "ldap")]
 use crate::login::Ldap;
-use crate::login::{self, Hasher, Kind, LocalUsers, OAuth2, Oidc, Site};
+use crate::login::{self, Hasher, Kind, LocalUsers, OAuth2, Oidc, Passkeys, Site};
 use crate::portal::{Means, Provider};
+use crate::secret::Keyring;
 
 #[derive(Debug)]
 pub(super) struct Ways {
     pub(super) providers: Vec<Provider>,
     pub(super) users: Option<Arc<LocalUsers>>,
+    pub(super) passkeys: Option<Passkeys>,
     pub(super) oidc: Vec<Arc<Oidc>>,
 }
 
-pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Ways> {
+pub(super) fn build(
+    settings: &Settings,
+    (clock, keyring): (&Clock, &Arc<Keyring>),
+) -> anyhow::Result<Ways> {
     let mut ways = Ways {
         providers: Vec::new(),
         users: None,
+        passkeys: None,
         oidc: Vec::new(),
     };
     for login::Settings { id, name, kind } in &settings.providers {
@@ -43,6 +49,8 @@ pub(super) fn build(settings: &Settings, clock: &Clock) -> anyhow::Result<Ways> 
                 let hasher = Arc::new(hasher);
                 let users = LocalUsers::new(id.clone(), local.clone(), hasher, clock.clone())?;
                 let users = Arc::new(users);
+                let rp_id = local.rp_id.clone();
+                ways.passkeys = Some(Passkeys::new(users.clone(), keyring.clone(), rp_id));
                 ways.users = Some(users.clone());
                 Means::Form(users)
             }

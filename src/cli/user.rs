@@ -28,6 +28,8 @@ pub enum UserCommand {
     List(ListArgs),
     /// Remove a user; ends the user's sessions
     Remove(RemoveArgs),
+    /// Remove all passkeys of a user
+    RemovePasskeys(RemoveArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -94,6 +96,7 @@ fn execute(
         UserCommand::Add(args) => add(args, users_file, source),
         UserCommand::Passwd(args) => passwd(args, users_file, source),
         UserCommand::List(args) => list(*args, users_file),
+        UserCommand::RemovePasskeys(args) => remove_passkeys(&args.user, users_file),
         UserCommand::Remove(args) => {
             existing(&UserFile::load(users_file)?, &args.user)?;
             UserFile::remove(users_file, &args.user)?;
@@ -147,6 +150,19 @@ fn passwd(args: &PasswdArgs, users_file: &Path, source: &mut dyn PasswordSource)
     Ok(done + advice(password.is_short()))
 }
 
+/// Sessions are left to the operator: whose passkeys go may have logged in with the password.
+fn remove_passkeys(user: &str, users_file: &Path) -> Result<String> {
+    existing(&UserFile::load(users_file)?, user)?;
+    let removed = UserFile::remove_passkeys(users_file, user, None)?;
+    if removed.is_empty() {
+        return Ok(format!("{user} has no passkeys.\n"));
+    }
+    let names = removed.join(", ");
+    Ok(format!(
+        "Removed the passkeys of {user}: {names}. Sessions go on; `doorward session revoke` ends them.\n"
+    ))
+}
+
 fn advice(short: bool) -> &'static str {
     if short {
         "The password is on the short side: 15 characters or more are better.\n"
@@ -162,6 +178,7 @@ struct Listed<'a> {
     display_name: Option<&'a str>,
     email: Option<&'a str>,
     groups: &'a [String],
+    passkeys: usize,
 }
 
 fn list(args: ListArgs, users_file: &Path) -> Result<String> {
@@ -190,24 +207,27 @@ fn listed(user: &User) -> Listed<'_> {
         display_name: user.display_name.as_deref(),
         email: user.email.as_deref(),
         groups: &user.groups,
+        passkeys: user.passkeys.len(),
     }
 }
 
 fn table(users: &[User]) -> String {
-    let heading = ["NAME", "FULL NAME", "EMAIL", "GROUPS"].map(str::to_owned);
-    let rows: Vec<[String; 4]> = std::iter::once(heading)
+    let heading = ["NAME", "FULL NAME", "EMAIL", "GROUPS", "PASSKEYS"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(heading)
         .chain(users.iter().map(|user| {
             let Listed {
                 name,
                 display_name,
                 email,
                 groups,
+                passkeys,
             } = listed(user);
             [
                 name.to_owned(),
                 display_name.unwrap_or("-").to_owned(),
                 email.unwrap_or("-").to_owned(),
                 groups.join(","),
+                passkeys.to_string(),
             ]
         }))
         .collect();
@@ -354,16 +374,15 @@ mod tests {
         assert!(said.contains("on the short side"), "{said}");
         assert_eq!(
             bench.say("list", &[]).unwrap(),
-            "NAME   FULL NAME  EMAIL          GROUPS\n\
-             alice  Alice      a@example.com  staff,wiki\n\
-             bob    -          -\n"
+            "NAME   FULL NAME  EMAIL          GROUPS      PASSKEYS\n\
+             alice  Alice      a@example.com  staff,wiki  0\n\
+             bob    -          -                          0\n"
         );
         bench.say("passwd bob", &[LONG, LONG]).unwrap();
         bench.say("remove alice", &[]).unwrap();
         let json = bench.say("list --json", &[]).unwrap();
         let listed: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let bob =
-            serde_json::json!([{"name": "bob", "display_name": null, "email": null, "groups": []}]);
+        let bob = serde_json::json!([{"name": "bob", "display_name": null, "email": null, "groups": [], "passkeys": 0}]);
         assert_eq!(listed, bob);
         assert!(!json.contains("argon2"));
         bench.say("remove bob", &[]).unwrap();

@@ -132,7 +132,7 @@ impl Drop for Prepared {
 }
 
 /// Runs one change.
-fn edit<F>(path: &Path, change: F) -> Result<(), UserFileError>
+pub(super) fn edit<F>(path: &Path, change: F) -> Result<(), UserFileError>
 where
     F: FnOnce(&str, &[Entry], &mut Vec<User>) -> Result<String, UserFileError>,
 {
@@ -194,10 +194,11 @@ fn checked(new: NewUser) -> Result<User, UserFileError> {
         groups,
         password: password.phc().to_owned(),
         own_change: None,
+        passkeys: Vec::new(),
     })
 }
 
-fn located<'a>(
+pub(super) fn located<'a>(
     entries: &'a [Entry],
     users: &'a mut [User],
     name: &str,
@@ -238,11 +239,11 @@ fn with_user(text: &str, user: &User) -> String {
 }
 
 /// A TOML string on one line: nothing that is written here holds a control character.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-fn replaced(text: &str, range: Range<usize>, by: &str) -> String {
+pub(super) fn replaced(text: &str, range: Range<usize>, by: &str) -> String {
     let mut changed = text.to_owned();
     // Spans come from the parser of this same text; were one wrong, the text read back would not say what was meant.
     if text.is_char_boundary(range.start) && text.is_char_boundary(range.end) {
@@ -253,7 +254,7 @@ fn replaced(text: &str, range: Range<usize>, by: &str) -> String {
 
 /// The lines of the entry whose header begins at `start`: its own comments above it, down to the comments of the next
 /// entry (whose header begins at `next`) or the end of the text.
-fn block(text: &str, start: usize, next: Option<usize>) -> Range<usize> {
+pub(super) fn block(text: &str, start: usize, next: Option<usize>) -> Range<usize> {
     let end = next.unwrap_or(text.len());
     comments_above(text, start)..next.map_or(end, |next| comments_above(text, next))
 }

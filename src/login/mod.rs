@@ -9,6 +9,7 @@ mod ldap;
 mod oauth2;
 mod oidc;
 mod own_change;
+mod passkeys;
 mod password;
 mod pending;
 mod roster;
@@ -36,6 +37,7 @@ pub use oidc::{
     IssuerSettings, Issuers, Logout, Logouts, Mapping, Oidc, OidcError, OidcSettings, Proof,
     is_loopback,
 };
+pub use passkeys::{Answered, Asked, Passkey, PasskeyError, Passkeys};
 pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};
 pub use rules::{NewPassword, PasswordRefused};
@@ -79,6 +81,8 @@ pub struct LocalSettings {
     /// Wrong passwords per user, and per address, within `attempt_window`.
     pub max_attempts: u32,
     pub attempt_window: Duration,
+    /// What passkeys are for, where that is wider than the host on which they are made.
+    pub rp_id: Option<String>,
 }
 
 /// What a login form carried.

@@ -71,6 +71,7 @@ mod tests {
             email: None,
             groups: Vec::new(),
             password: password.to_owned(),
+            passkeys: Vec::new(),
             own_change: None,
         }
     }

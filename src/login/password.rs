@@ -63,6 +63,7 @@ impl LocalUsers {
             users,
             max_attempts,
             attempt_window,
+            rp_id: _,
         } = settings;
         Ok(Self {
             id,
@@ -147,14 +148,42 @@ impl LocalUsers {
         self.directory.roster.path()
     }
 
-    fn subject_of(&self, user: &str) -> Subject {
+    pub(super) fn subject_of(&self, user: &str) -> Subject {
         Subject {
             provider: self.id.clone(),
             id: user.to_owned(),
         }
     }
 
-    fn identity(&self, user: User) -> Identity {
+    /// Whether anybody here has a passkey, as far as the file was last looked at.
+    pub(super) fn have_passkeys(&self) -> bool {
+        self.directory.roster.has_passkeys()
+    }
+
+    pub(super) fn throttle(&self) -> &Throttle {
+        &self.throttle
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Does something with the users now (`None` where the file has never been good) and the path of their file, where
+    /// that may wait for a disk.
+    pub(super) async fn with_users<T, F>(&self, work: F) -> Result<T, HashingError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<&UserFile>, &Path) -> T + Send + 'static,
+    {
+        let directory = Arc::clone(&self.directory);
+        let job = move || {
+            let users = directory.roster.users();
+            work(users.as_deref(), directory.roster.path())
+        };
+        self.hasher.run(job).await
+    }
+
+    pub(super) fn identity(&self, user: User) -> Identity {
         Identity {
             subject: self.subject_of(&user.name),
             user: user.name,
@@ -242,6 +271,7 @@ mod tests {
                 users: folder.path().join("users.toml"),
                 max_attempts,
                 attempt_window: Duration::from_mins(15),
+                rp_id: None,
             };
             let hasher = Arc::new(Hasher::new(1, 8).unwrap());
             let users =
@@ -453,6 +483,7 @@ mod tests {
             users: bench.path(),
             max_attempts: 1,
             attempt_window: Duration::from_mins(15),
+            rp_id: None,
         };
         let hasher = Arc::clone(&bench.users.hasher);
         let users =

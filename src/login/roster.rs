@@ -6,6 +6,7 @@ use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -18,6 +19,8 @@ const MAX_SERVED: usize = 64;
 pub(super) struct Roster {
     path: PathBuf,
     state: Mutex<State>,
+    /// Of the users now, told without a look at the file.
+    has_passkeys: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +60,7 @@ impl Roster {
         let roster = Self {
             path,
             state: Mutex::default(),
+            has_passkeys: AtomicBool::new(false),
         };
         let mut state = roster.state.lock();
         let stamp = roster.refresh(&mut state);
@@ -68,6 +72,10 @@ impl Roster {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn has_passkeys(&self) -> bool {
+        self.has_passkeys.load(Ordering::Relaxed)
     }
 
     /// The users now; `None` where the file has never been good.
@@ -129,6 +137,8 @@ impl Roster {
         match UserFile::load(&self.path) {
             Ok(users) => {
                 state.fault = None;
+                self.has_passkeys
+                    .store(users.has_passkeys(), Ordering::Relaxed);
                 if !users.found() {
                     let path = self.path.display();
                     tracing::warn!(%path, "there is no users file: nobody can log in with it");

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use toml::Spanned;
 
 use super::hashing::{self, HashCost};
 use super::own_change::OwnChange;
+use super::passkeys::{self, Passkey, PasskeyForm, PasskeyPlace};
 
 /// A larger file is refused unread: it would hold far more than 10,000 users.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -30,6 +32,7 @@ pub struct User {
     pub groups: Vec<String>,
     pub(super) password: String,
     pub(super) own_change: Option<OwnChange>,
+    pub passkeys: Vec<Passkey>,
 }
 
 /// Every user of a file that was read without a fault.
@@ -37,6 +40,8 @@ pub struct User {
 pub struct UserFile {
     users: Vec<User>,
     by_name: HashMap<String, usize>,
+    /// The place of the user of each credential.
+    by_credential: HashMap<Vec<u8>, usize>,
     found: bool,
 }
 
@@ -99,11 +104,31 @@ impl UserFile {
             .and_then(|place| self.users.get(*place))
     }
 
+    /// The user who has this credential.
+    pub(super) fn find_credential(&self, id: &[u8]) -> Option<(&User, &Passkey)> {
+        let user = self.users.get(*self.by_credential.get(id)?)?;
+        let mut passkeys = user.passkeys.iter();
+        Some((user, passkeys.find(|passkey| passkey.id() == id)?))
+    }
+
+    pub(super) fn has_passkeys(&self) -> bool {
+        !self.by_credential.is_empty()
+    }
+
     fn of(entries: Vec<Entry>) -> Self {
         let users: Vec<_> = entries.into_iter().map(|entry| entry.user).collect();
         let names = users.iter().map(|user| user.name.clone());
+        let of = |(place, user): (usize, &User)| {
+            let ids = user
+                .passkeys
+                .iter()
+                .map(move |key| (key.id().to_vec(), place));
+            ids.collect::<Vec<_>>()
+        };
+        let by_credential = users.iter().enumerate().flat_map(of).collect();
         Self {
             by_name: names.enumerate().map(|(i, name)| (name, i)).collect(),
+            by_credential,
             users,
             found: false,
         }
@@ -135,6 +160,8 @@ pub(super) struct Entry {
     /// The value of `password`, quotes included.
     pub(super) password: Range<usize>,
     pub(super) own_change: Option<Range<usize>>,
+    /// In the order of the user's passkeys.
+    pub(super) passkeys: Vec<PasskeyPlace>,
 }
 
 impl Entry {
@@ -169,7 +196,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+    pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
         Self {
             place: span.start,
             message: message.into(),
@@ -223,17 +250,23 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
     let file: FileForm = toml::from_str(text)
         .map_err(|error| Fault::new(error.span().unwrap_or(0..0), error.message()))?;
     let mut seen = HashSet::new();
+    let mut taken = passkeys::Taken::default();
     let mut entries = Vec::with_capacity(file.user.len());
     for form in file.user {
         let header = form.span();
-        let form = form.into_inner();
+        let mut form = form.into_inner();
         let (name_span, password_span) = (form.name.span(), form.password.span());
         let own_change = form.own_change.as_ref().map(Spanned::span);
+        let (keys, places) = passkeys::read(mem::take(&mut form.passkey), &mut taken)?;
         let entry = Entry {
-            user: form.into_user()?,
+            user: User {
+                passkeys: keys,
+                ..form.into_user()?
+            },
             header,
             password: password_span,
             own_change,
+            passkeys: places,
         };
         if !seen.insert(entry.user.name.clone()) {
             let message = format!("expected a name of its own, {:?} is taken", entry.user.name);
@@ -261,6 +294,8 @@ struct UserForm {
     groups: Vec<Spanned<String>>,
     password: Spanned<String>,
     own_change: Option<Spanned<String>>,
+    #[serde(default)]
+    passkey: Vec<Spanned<PasskeyForm>>,
 }
 
 impl UserForm {
@@ -272,6 +307,7 @@ impl UserForm {
             groups,
             password,
             own_change,
+            passkey: _,
         } = self;
         hashing::check_hash(password.get_ref()).map_err(|error| {
             let hint = "expected an argon2id hash as `doorward user passwd` writes it";
@@ -294,6 +330,7 @@ impl UserForm {
                     read.ok_or_else(|| Fault::new(text.span(), OwnChange::EXPECTED))
                 })
                 .transpose()?,
+            passkeys: Vec::new(),
         })
     }
 }
@@ -404,7 +441,7 @@ pub(super) mod tests {
         );
         assert_eq!(
             fault(&format!("{user}mail = \"x\"\n")),
-            "users.toml:4:1: unknown field `mail`, expected one of `name`, `display_name`, `email`, `groups`, `password`, `own_change`"
+            "users.toml:4:1: unknown field `mail`, expected one of `name`, `display_name`, `email`, `groups`, `password`, `own_change`, `passkey`"
         );
         assert_eq!(
             fault(&format!("{user}{user}")),

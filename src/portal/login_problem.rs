@@ -16,6 +16,8 @@ pub enum LoginProblem {
     Expired,
     /// The browser sends no cookie, so nothing can be bound to it.
     NoCookie,
+    /// A passkey that is not good here, for whatever reason.
+    Passkey,
     /// All sessions of the user were ended meanwhile.
     Overtaken,
     TooMany {
@@ -35,7 +37,7 @@ impl LoginProblem {
         match self {
             Self::Expired | Self::NoCookie => StatusCode::BAD_REQUEST,
             Self::Overtaken => StatusCode::CONFLICT,
-            Self::WrongCredentials => StatusCode::UNAUTHORIZED,
+            Self::Passkey | Self::WrongCredentials => StatusCode::UNAUTHORIZED,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TooManySessions { .. } => StatusCode::FORBIDDEN,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -50,6 +52,9 @@ impl LoginProblem {
                 "Your browser sent no cookie back, and without one nobody can be logged in. Allow cookies for this site, open it in a window of its own, then log in once more."
             }
             Self::Overtaken => "Your sessions were ended at the same moment. Log in once more.",
+            Self::Passkey => {
+                "That passkey was not accepted. Try another one, or log in with your password."
+            }
             Self::TooMany { minutes: 0 | 1 } => "Too many attempts. Wait a minute, then try again.",
             Self::TooMany { minutes } => {
                 return format!("Too many attempts. Wait {minutes} minutes, then try again.");
@@ -79,6 +84,7 @@ impl LoginProblem {
             Self::Expired
             | Self::NoCookie
             | Self::Overtaken
+            | Self::Passkey
             | Self::TooManySessions { .. }
             | Self::WrongCredentials => None,
         }

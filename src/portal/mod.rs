@@ -13,6 +13,9 @@ mod logout_elsewhere;
 mod origin;
 mod own_sessions;
 mod pages;
+mod passkey_login;
+mod passkeys;
+mod passkeys_page;
 mod password;
 mod password_page;
 mod published;
@@ -33,6 +36,7 @@ pub use kept::{KeptPost, NotSent, Sender, wanted};
 pub use login_problem::LoginProblem;
 pub use origin::{is_from_here, is_same_origin};
 pub use pages::{ErrorView, GoingRoundView, LoginView, Pages, SignedInView};
+pub use passkeys_page::{PasskeyRow, PasskeyView, PasskeysView};
 pub use renewal::Edge;
 pub use return_to::ReturnTo;
 pub use session_list::{SessionRow, SessionsView};
@@ -46,7 +50,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::login::{ExternalSettings, LocalUsers, LoginMethod, Site};
+use crate::login::{ExternalSettings, LocalUsers, LoginMethod, Passkeys, Site};
 use crate::secret::Keyring;
 use crate::session::{CookieName, LiveSession, Sessions};
 use crate::telemetry::{Audit, Metrics};
@@ -64,6 +68,8 @@ pub struct Portal {
     pub providers: Vec<Provider>,
     /// Those of them whose passwords are kept here.
     pub accounts: Option<Arc<LocalUsers>>,
+    /// Their passkeys.
+    pub passkeys: Option<Passkeys>,
     /// Recognises a browser before and after login; no session and no credential.
     pub browser_cookie: CookieName,
     /// Holds a login that has begun at an app's own page.
@@ -176,15 +182,26 @@ impl Portal {
             (script::PLACE, true, _) => Ok(script::serve(request.headers)),
             (kept::PLACE, true, _) => self.show_kept(request).await,
             (kept::PLACE, _, true) => self.discard_kept(request, body).await,
+            (script::PASSKEY_PLACE, true, _) if self.passkeys.is_some() => {
+                Ok(script::serve_passkey(request.headers))
+            }
             (own_sessions::PLACE, true, _) => self.show_sessions(request).await,
             (own_sessions::PLACE, _, true) => self.end_sessions(request, body).await,
             (password::PLACE, true, _) => self.show_password(request),
             (password::PLACE, _, true) => self.change_password(request, body).await,
-            ("login" | "logout" | kept::PLACE | own_sessions::PLACE | password::PLACE, ..) => {
-                Err(PortalError::Method {
-                    allow: "GET, HEAD, POST",
-                })
-            }
+            (passkeys::PLACE, true, _) => self.show_passkeys(request).await,
+            (passkeys::PLACE, _, true) => self.change_passkeys(request, body).await,
+            (
+                "login"
+                | "logout"
+                | kept::PLACE
+                | own_sessions::PLACE
+                | password::PLACE
+                | passkeys::PLACE,
+                ..,
+            ) => Err(PortalError::Method {
+                allow: "GET, HEAD, POST",
+            }),
             // A HEAD would redeem a code.
             (callback, ..)
                 if callback.starts_with(away::PLACE) && *request.method == Method::GET =>
@@ -209,7 +226,7 @@ impl Portal {
             (told, ..) if told.starts_with(logout_elsewhere::FRAME) => {
                 Err(PortalError::Method { allow: "GET" })
             }
-            ("session" | renewal::PLACE | script::PLACE, ..) => {
+            ("session" | renewal::PLACE | script::PLACE | script::PASSKEY_PLACE, ..) => {
                 Err(PortalError::Method { allow: "GET, HEAD" })
             }
             _ => Err(PortalError::NotFound),
@@ -219,7 +236,8 @@ impl Portal {
     /// Whether a place is the same for everybody, so that no session is looked for: what is kept by caches, and what another
     /// site's frames open, sets no cookie.
     pub fn is_for_all(place: &str) -> bool {
-        place == script::PLACE || place.starts_with(logout_elsewhere::FRAME)
+        matches!(place, script::PLACE | script::PASSKEY_PLACE)
+            || place.starts_with(logout_elsewhere::FRAME)
     }
 
     /// The cookies that are ours alone: no app sees them and no app sets them.

@@ -55,6 +55,7 @@ impl Portal {
             host: request.host,
             action: &place(PLACE),
             logout_url: &place("logout"),
+            passkeys_url: self.passkeys_url(identity).as_deref(),
             password_url: self.password_url(identity).as_deref(),
             form_token: &form_token(&self.keyring, session),
             sessions: &rows,

@@ -13,6 +13,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 use super::login_problem::{LoginProblem, TRY_AGAIN};
+use super::passkeys_page::PasskeyView;
 use crate::wire::Page;
 
 /// What [`Pages::login`] shows: a form with the fields `state`, `user` and `password`. It is sent to the page's own address,
@@ -28,6 +29,8 @@ pub struct LoginView<'a> {
     pub host: &'a str,
     /// Who is logged in already and has to log in once more.
     pub signed_in_as: Option<&'a str>,
+    /// A question to an authenticator, if there is one. The answer goes into the field `passkey`.
+    pub passkey: Option<PasskeyView<'a>>,
     /// A box to tick, field `remember`, and whether it is ticked; `None`: there is none.
     pub remember: Option<bool>,
 }
@@ -46,6 +49,8 @@ pub struct SignedInView<'a> {
     pub logout_action: &'a str,
     /// Where a person sees their own sessions.
     pub sessions_url: &'a str,
+    /// Where passkeys are kept, of who may have some here.
+    pub passkeys_url: Option<&'a str>,
     /// Where the password is changed, of who has one here.
     pub password_url: Option<&'a str>,
     pub form_token: &'a str,
@@ -81,7 +86,7 @@ pub struct ErrorView<'a> {
 pub struct Pages {
     templates: Environment<'static>,
     /// For pages with and without a form.
-    form_policy: HeaderValue,
+    pub(super) form_policy: HeaderValue,
     plain_policy: HeaderValue,
 }
 
@@ -99,6 +104,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("logged_out.html", include_str!("templates/logged_out.html")),
     ("login.html", include_str!("templates/login.html")),
     ("logout.html", include_str!("templates/logout.html")),
+    ("passkeys.html", include_str!("templates/passkeys.html")),
     ("password.html", include_str!("templates/password.html")),
     ("sessions.html", include_str!("templates/sessions.html")),
     ("signed_in.html", include_str!("templates/signed_in.html")),
@@ -153,11 +159,17 @@ impl Pages {
                 signed_in_as => view.signed_in_as,
                 offers_memory => view.remember.is_some(),
                 is_remembered => view.remember == Some(true),
+                passkey_options => view.passkey.map(|passkey| passkey.options),
+                passkey_state => view.passkey.map(|passkey| passkey.state),
+                passkey_script => view.passkey.map(|passkey| passkey.script),
                 is_invalid => view.problem == Some(LoginProblem::WrongCredentials),
             },
         );
         if let Some(span) = view.problem.and_then(LoginProblem::retry_after) {
             retry_after(&mut page, span);
+        }
+        if let Some(passkey) = &view.passkey {
+            self.allow_script(&mut page, passkey);
         }
         page
     }
@@ -177,6 +189,7 @@ impl Pages {
                 elsewhere => view.elsewhere,
                 logout_action => view.logout_action,
                 sessions_url => view.sessions_url,
+                passkeys_url => view.passkeys_url,
                 password_url => view.password_url,
                 form_token => view.form_token,
             },
@@ -399,6 +412,7 @@ mod tests {
             problem: None,
             host: "wiki.example.com",
             signed_in_as: None,
+            passkey: None,
             remember: None,
         }
     }
@@ -434,6 +448,7 @@ mod tests {
         let again = LoginView {
             user: Some("alice"),
             signed_in_as: Some("alice"),
+            passkey: None,
             remember: Some(false),
             ..login_view()
         };
@@ -444,6 +459,7 @@ mod tests {
             elsewhere: None,
             logout_action: "/.doorward/logout",
             sessions_url: "/.doorward/sessions",
+            passkeys_url: Some("/.doorward/passkeys"),
             password_url: Some("/.doorward/password"),
             form_token: "dG9rZW4",
         };
@@ -486,6 +502,7 @@ mod tests {
             problem: None,
             host: HOSTILE,
             signed_in_as: Some(HOSTILE),
+            passkey: None,
             remember: Some(true),
         };
         let signed_in = SignedInView {
@@ -495,6 +512,7 @@ mod tests {
             elsewhere: Some(HOSTILE),
             logout_action: HOSTILE,
             sessions_url: HOSTILE,
+            passkeys_url: Some("/.doorward/passkeys"),
             password_url: Some(HOSTILE),
             form_token: HOSTILE,
         };

@@ -9,7 +9,11 @@ use crate::routing::split_authority;
 use crate::wire::RESERVED_PREFIX;
 
 /// The pages of our own that one may come back to: they show, and do nothing by themselves.
-const OWN_PAGES: [&str; 2] = ["/.doorward/kept", "/.doorward/sessions"];
+const OWN_PAGES: [&str; 3] = [
+    "/.doorward/kept",
+    "/.doorward/passkeys",
+    "/.doorward/sessions",
+];
 
 /// The longest place that is kept, in bytes.
 const MAX_LEN: usize = 2048;

@@ -16,29 +16,45 @@ pub(super) const PLACE: &str = "session.js";
 
 const SCRIPT: &str = include_str!("templates/session.js");
 
+/// The place of the script that asks for passkeys, and only on our own pages.
+pub(super) const PASSKEY_PLACE: &str = "passkey.js";
+
+const PASSKEY_SCRIPT: &str = include_str!("templates/passkey.js");
+
+static ETAG: LazyLock<HeaderValue> = LazyLock::new(|| etag(SCRIPT));
+static PASSKEY_ETAG: LazyLock<HeaderValue> = LazyLock::new(|| etag(PASSKEY_SCRIPT));
+
 /// A strong validator: the beginning of the script's SHA-256.
-static ETAG: LazyLock<HeaderValue> = LazyLock::new(|| {
+fn etag(script: &str) -> HeaderValue {
     let mut text = String::from("\"");
-    for byte in digest(&SHA256, SCRIPT.as_bytes()).as_ref().iter().take(16) {
+    for byte in digest(&SHA256, script.as_bytes()).as_ref().iter().take(16) {
         // Into a string, where nothing can fail.
         let _written = write!(text, "{byte:02x}");
     }
     text.push('"');
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"script\""))
-});
+}
 
 /// Kept by browsers and asked about each time, so that a new version is never mixed with an old one for long.
 pub(super) fn serve(headers: &HeaderMap) -> Page {
+    send(headers, (SCRIPT, &ETAG))
+}
+
+pub(super) fn serve_passkey(headers: &HeaderMap) -> Page {
+    send(headers, (PASSKEY_SCRIPT, &PASSKEY_ETAG))
+}
+
+fn send(headers: &HeaderMap, (script, etag): (&'static str, &HeaderValue)) -> Page {
     let is_known = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
-        .any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == ETAG.as_bytes());
+        .any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes());
     let mut page = Response::new(if is_known {
         Bytes::new()
     } else {
-        Bytes::from_static(SCRIPT.as_bytes())
+        Bytes::from_static(script.as_bytes())
     });
     if is_known {
         *page.status_mut() = StatusCode::NOT_MODIFIED;
@@ -47,7 +63,7 @@ pub(super) fn serve(headers: &HeaderMap) -> Page {
         page.headers_mut()
             .insert(name, HeaderValue::from_static(value));
     }
-    page.headers_mut().insert(header::ETAG, ETAG.clone());
+    page.headers_mut().insert(header::ETAG, etag.clone());
     page
 }
 

@@ -17,6 +17,7 @@ pub struct SessionsView<'a> {
     pub action: &'a str,
     pub logout_url: &'a str,
     /// Where the password is changed, of who has one here.
+    pub passkeys_url: Option<&'a str>,
     pub password_url: Option<&'a str>,
     pub form_token: &'a str,
     pub sessions: &'a [SessionRow],
@@ -56,6 +57,7 @@ impl Pages {
                 host => view.host,
                 action => view.action,
                 logout_url => view.logout_url,
+                passkeys_url => view.passkeys_url,
                 password_url => view.password_url,
                 form_token => view.form_token,
                 sessions => Value::from(Serde(view.sessions)),
@@ -92,6 +94,7 @@ mod tests {
             host: "wiki.example.com",
             action: "/.doorward/sessions",
             logout_url: "/.doorward/logout",
+            passkeys_url: Some("/.doorward/passkeys"),
             password_url: Some("/.doorward/password"),
             form_token: "dG9rZW4",
             sessions,

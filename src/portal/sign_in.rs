@@ -40,9 +40,9 @@ const MAX_PASSWORD: usize = 1024;
 
 /// What somebody put into the form besides the password.
 #[derive(Clone, Copy, Default)]
-struct Typed<'a> {
-    user: Option<&'a str>,
-    remember: bool,
+pub(super) struct Typed<'a> {
+    pub(super) user: Option<&'a str>,
+    pub(super) remember: bool,
 }
 
 /// What a login is to lead to, and what is known of it so far.
@@ -56,10 +56,10 @@ struct Sheet<'a> {
 }
 
 /// A form that came back in the browser that it was shown in.
-struct Returned<'a> {
-    provider: &'a Provider,
+pub(super) struct Returned<'a> {
+    pub(super) provider: &'a Provider,
     method: &'a Arc<dyn LoginMethod>,
-    browser: Browser,
+    pub(super) browser: Browser,
     pending: PendingLogin,
 }
 
@@ -85,6 +85,7 @@ impl Portal {
                 elsewhere: self.out_of_reach(request, &return_to),
                 logout_action: &place("logout"),
                 sessions_url: &place(own_sessions::PLACE),
+                passkeys_url: self.passkeys_url(identity).as_deref(),
                 password_url: self.password_url(identity).as_deref(),
                 form_token: &form_token(&self.keyring, session),
             }));
@@ -125,6 +126,12 @@ impl Portal {
             };
             return self.way_in(request, &sheet);
         };
+        if !field("passkey").is_empty() {
+            let answer = (field("passkey_state"), field("passkey"));
+            return self
+                .log_in_by_passkey(request, answer, (typed, returned))
+                .await;
+        }
         let password = field("password");
         if user.len() > MAX_USER || password.len() > MAX_PASSWORD {
             return Ok(self.refuse(request, (&typed, &returned), Refusal::Credentials));
@@ -159,7 +166,7 @@ impl Portal {
         }
     }
 
-    async fn let_in(
+    pub(super) async fn let_in(
         &self,
         request: &PortalRequest<'_>,
         admission: Admission,
@@ -317,7 +324,7 @@ impl Portal {
         self.form_again(request, (typed, returned), problem)
     }
 
-    fn form_again(
+    pub(super) fn form_again(
         &self,
         request: &PortalRequest<'_>,
         (typed, returned): (&Typed<'_>, &Returned<'_>),
@@ -343,9 +350,15 @@ impl Portal {
         let now = self.sessions.clock().now();
         let (id, return_to) = (provider.id.clone(), sheet.return_to.to_owned());
         let pending = PendingLogin::begin(id, return_to, (sheet.anew, now));
+        let asked = self.ask_for_passkey(request, (provider, &browser));
         let mut page = self.pages.login(&LoginView {
+            passkey: asked.as_ref().map(|asked| asked.view(request)),
             state: &pending.seal(&self.keyring, &browser),
-            user: sheet.typed.user.or(signed_in_as),
+            user: sheet
+                .typed
+                .user
+                .filter(|user| !user.is_empty())
+                .or(signed_in_as),
             problem: sheet.problem,
             host: request.host,
             signed_in_as,

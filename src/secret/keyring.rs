@@ -39,6 +39,8 @@ pub enum Purpose {
     Listing,
     /// The index by which the data of an app is found in a session.
     Namespace,
+    /// A question to an authenticator, on its way.
+    Passkey,
     /// A login on its way: travels in `state`, nothing is stored.
     PendingLogin,
     /// What an app keeps in a session, where the app has a key of its own.
@@ -67,6 +69,7 @@ impl Purpose {
             Self::KnownUser => b"doorward 1 known user",
             Self::Listing => b"doorward 1 listing",
             Self::Namespace => b"doorward 1 namespace",
+            Self::Passkey => b"doorward 1 passkey",
             Self::PendingLogin => b"doorward 1 pending login",
             Self::SessionData => b"doorward 1 session data",
             Self::SessionKey => b"doorward 1 session key",

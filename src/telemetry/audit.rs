@@ -75,6 +75,30 @@ pub enum AuditEvent {
         user: String,
         address: IpAddr,
     },
+    /// A user added a passkey to their account.
+    PasskeyAdded {
+        sid: String,
+        provider: String,
+        user: String,
+        /// What the user calls it.
+        name: String,
+        address: IpAddr,
+    },
+    /// A passkey was good but for its counter, which went back: somebody has a copy of it. Nobody was let in.
+    PasskeyCloned {
+        provider: String,
+        user: String,
+        address: IpAddr,
+    },
+    /// A user removed a passkey, and so ended their other sessions.
+    PasskeyRemoved {
+        sid: String,
+        provider: String,
+        user: String,
+        name: String,
+        ended: usize,
+        address: IpAddr,
+    },
     /// A user gave a new password for the one that they knew: all their sessions ended, and one began anew.
     PasswordChanged {
         sid: String,

@@ -930,6 +930,39 @@ fn external_with(keys: &str, route: &str) -> String {
 }
 
 #[test]
+fn a_domain_of_passkeys_covers_every_host_or_is_refused_with_its_place() {
+    let place = Place::new();
+    let with = |rp_id: &str| {
+        let keys = format!("type = \"local\"\nrp_id = {rp_id}");
+        MINIMAL.replace("type = \"local\"", &keys)
+    };
+    let settings = place.load(&with("\"localhost\"")).unwrap();
+    let Kind::Local(local) = &settings.providers[0].kind else {
+        panic!("{:?}", settings.providers);
+    };
+    assert_eq!(local.rp_id.as_deref(), Some("localhost"));
+    for (rp_id, expected) in [
+        (
+            "\"example.com\"",
+            "\"example.com\" is not the end of the host \"localhost\"",
+        ),
+        (
+            "\"host\"",
+            "\"host\" is not the end of the host \"localhost\"",
+        ),
+        ("\"\"", "provider.rp_id: must not be empty"),
+        ("\"Localhost\"", "\"Localhost\" is not a domain"),
+        ("\"https://localhost\"", "is not a domain"),
+        ("\"127.0.0.1\"", "\"127.0.0.1\" is not a domain"),
+        ("\".localhost\"", "is not a domain"),
+        ("7", "provider.rp_id"),
+    ] {
+        let errors = place.load(&with(rp_id)).unwrap_err().to_string();
+        assert!(errors.contains(expected), "{rp_id}: {errors}");
+    }
+}
+
+#[test]
 fn the_login_page_of_an_app_is_read() {
     let place = Place::new();
     let page = "login_url = \"https://localhost/in?a=1\"\nreturn_parameter = \"next\"";

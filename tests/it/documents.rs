@@ -161,7 +161,7 @@ fn first_cells() -> impl Iterator<Item = String> {
 
 /// Keys and values of the sections that show defaults. Of what has none, an example stands there.
 fn defaults_of_the_file() -> Vec<(String, String)> {
-    const NOT_DEFAULTS: [&str; 38] = [
+    const NOT_DEFAULTS: [&str; 39] = [
         "provider.authorization_url",
         "provider.base_dn",
         "provider.bind_dn",
@@ -180,6 +180,7 @@ fn defaults_of_the_file() -> Vec<(String, String)> {
         "provider.name",
         "provider.preset",
         "provider.return_parameter",
+        "provider.rp_id",
         "provider.token_url",
         "provider.type",
         "provider.url",

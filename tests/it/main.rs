@@ -54,6 +54,7 @@ mod oidc_logout;
 mod oidc_presets;
 mod oidc_refresh;
 mod outage;
+mod passkeys;
 mod password;
 mod paths;
 #[cfg(feature = "postgres")]

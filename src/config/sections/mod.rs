@@ -14,6 +14,7 @@ mod provider_external;
 mod provider_ldap;
 mod provider_oauth2;
 mod provider_oidc;
+mod provider_passkeys;
 mod provider_preset;
 mod route;
 mod route_access;

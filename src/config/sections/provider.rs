@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::provider_external::{self, Place};
+use super::provider_passkeys::{self, RpId};
 use super::{provider_ldap, provider_oauth2, provider_oidc};
 use crate::config::reader::{Section, Value, quoted};
 use crate::login::{Kind, LocalSettings, Settings, TOKENS};
@@ -23,6 +24,7 @@ pub(super) struct Providers {
     /// Where each id was given first.
     ids: Vec<(String, Range<usize>)>,
     local: Option<Range<usize>>,
+    rp_id: Option<RpId>,
     /// The login pages of apps, by id.
     external: Vec<(String, Place)>,
     pub(super) any: bool,
@@ -54,6 +56,10 @@ impl Providers {
         let mut all = self.read.iter().filter(counts).peekable();
         let is_silent = |provider: &Provider| matches!(provider.settings.kind, Kind::OAuth2(_));
         all.peek().is_none() || !all.all(is_silent)
+    }
+
+    pub(super) fn rp_id(&self) -> Option<&RpId> {
+        self.rp_id.as_ref()
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -99,7 +105,7 @@ fn provider(section: Section<'_>, others: &mut Providers) -> Option<Provider> {
         Some(Type::Ldap) => provider_ldap::read(&section).map(Box::new).map(Kind::Ldap),
         Some(Type::Local) => {
             refuse_second(&section, others);
-            local(&section).map(Kind::Local)
+            local(&section, others).map(Kind::Local)
         }
         Some(Type::OAuth2) => {
             name = name.or_else(|| provider_oauth2::label(&section).map(str::to_owned));
@@ -142,16 +148,19 @@ fn kind(value: &Value<'_>) -> Option<Type> {
     ])
 }
 
-fn local(section: &Section<'_>) -> Option<LocalSettings> {
+fn local(section: &Section<'_>, others: &mut Providers) -> Option<LocalSettings> {
     let users = section
         .required("users", "users = \"users.toml\"")
         .and_then(|value| value.path());
     let max_attempts = section.integer_in("max_attempts", 1..=10_000).unwrap_or(10);
     let attempt_window = section.duration("attempt_window", Duration::from_mins(15));
+    let rp_id = provider_passkeys::read(section);
+    others.rp_id.clone_from(&rp_id);
     Some(LocalSettings {
         users: users?,
         max_attempts,
         attempt_window,
+        rp_id: rp_id.map(|(domain, _)| domain),
     })
 }
 

@@ -10,6 +10,7 @@ use super::clients::{self, Credentials};
 use super::headers;
 use super::identity::Identity;
 use super::provider::Providers;
+use super::provider_passkeys;
 use super::route_access::{
     access, caching, check_cookie_domain, keep_posts, max_auth_age, provider, session_data,
 };
@@ -96,6 +97,7 @@ pub(super) fn judge_together(
         refuse_timeless(report, placed, providers);
     }
     route_login::judge(report, &routing.routes, providers);
+    provider_passkeys::judge(report, &routing.routes, providers.rp_id());
     let is_asked_about = |placed: &&Placed| placed.route.upstream.is_none();
     if let (Some(placed), true) = (routing.routes.iter().find(is_asked_about), trusts_nobody) {
         let line = report.line(&placed.header);

@@ -1,0 +1,135 @@
+//! Logging in with a passkey: the question goes out with the login form, and the answer comes back in it. Whatever is wrong
+//! with an answer, it is refused in the same words.
+
+use super::admission::Admission;
+use super::login_problem::LoginProblem;
+use super::passkeys_page::PasskeyView;
+use super::script::PASSKEY_PLACE;
+use super::sign_in::{Returned, Typed};
+use super::{Portal, PortalError, PortalRequest, Provider};
+use crate::login::{Answered, Asked, Browser, PasskeyError, Passkeys};
+use crate::telemetry::{AuditEvent, LoginOutcome};
+use crate::wire::Page;
+
+/// How the user showed who they are (RFC 8176): a key that proves itself, after its holder was there and verified.
+const AMR: [&str; 3] = ["pop", "user", "mfa"];
+
+/// Where the script is.
+const SCRIPT: &str = "/.doorward/passkey.js";
+
+impl Asked {
+    pub(super) fn view<'a>(&'a self, request: &PortalRequest<'a>) -> PasskeyView<'a> {
+        debug_assert!(SCRIPT.ends_with(PASSKEY_PLACE), "one and the same");
+        PasskeyView {
+            options: &self.options,
+            state: &self.state,
+            script: SCRIPT,
+            authority: request.authority,
+        }
+    }
+}
+
+impl Portal {
+    /// `None`: the provider has no passkeys, nobody has added one, or none can be used at this host.
+    pub(super) fn ask_for_passkey(
+        &self,
+        request: &PortalRequest<'_>,
+        (provider, browser): (&Provider, &Browser),
+    ) -> Option<Asked> {
+        self.passkeys_of(provider)?
+            .ask_to_log_in(request.authority, browser.id())
+    }
+
+    pub(super) async fn log_in_by_passkey(
+        &self,
+        request: &PortalRequest<'_>,
+        (state, credential): (&str, &str),
+        (typed, returned): (Typed<'_>, Returned<'_>),
+    ) -> Result<Page, PortalError> {
+        let Some(passkeys) = self.passkeys_of(returned.provider) else {
+            return Err(PortalError::NotFound);
+        };
+        let browser = returned.browser.id();
+        let answered = Answered {
+            authority: request.authority,
+            bound_to: browser,
+            state,
+            credential,
+        };
+        let claim = match passkeys.claim(answered, request.client).await {
+            Ok(claim) => claim,
+            Err(error) => return Ok(self.not_by_passkey(request, (&typed, &returned), error)),
+        };
+        let epoch = self.sessions.epoch_of(&passkeys.subject(&claim.user)).await;
+        let epoch = epoch.map_err(|error| PortalError::Store(error.to_string()))?;
+        let identity = match passkeys.prove(claim).await {
+            Ok(identity) => identity,
+            Err(error) => return Ok(self.not_by_passkey(request, (&typed, &returned), error)),
+        };
+        let admission = Admission {
+            identity,
+            amr: AMR.map(str::to_owned).into(),
+            proved: None,
+            federated: None,
+            remember: typed.remember,
+            epoch,
+        };
+        self.let_in(request, admission, (&typed, returned)).await
+    }
+
+    fn not_by_passkey(
+        &self,
+        request: &PortalRequest<'_>,
+        (typed, returned): (&Typed<'_>, &Returned<'_>),
+        error: PasskeyError,
+    ) -> Page {
+        let (provider, address) = (returned.provider.id.clone(), request.client);
+        let cause = error.to_string();
+        // Whoever it was, nobody has shown to be anybody.
+        let user = String::new();
+        let (outcome, problem, event) = match error {
+            PasskeyError::Busy => (LoginOutcome::Busy, LoginProblem::Busy, None),
+            PasskeyError::Unavailable => (LoginOutcome::Busy, LoginProblem::Unavailable, None),
+            PasskeyError::Expired => (LoginOutcome::Failed, LoginProblem::Expired, None),
+            PasskeyError::TooMany { retry_after } => {
+                let minutes = retry_after.as_secs().div_ceil(60).max(1);
+                let event = AuditEvent::LoginThrottled {
+                    provider,
+                    user,
+                    address,
+                };
+                let problem = LoginProblem::TooMany { minutes };
+                (LoginOutcome::Throttled, problem, Some(event))
+            }
+            PasskeyError::Cloned { user } => {
+                let event = AuditEvent::PasskeyCloned {
+                    provider,
+                    user,
+                    address,
+                };
+                (LoginOutcome::Failed, LoginProblem::Passkey, Some(event))
+            }
+            PasskeyError::Refused(_) => {
+                let event = AuditEvent::LoginFailed {
+                    provider,
+                    user,
+                    address,
+                };
+                (LoginOutcome::Failed, LoginProblem::Passkey, Some(event))
+            }
+        };
+        self.metrics.login(outcome);
+        if problem == LoginProblem::Passkey {
+            tracing::info!(%address, cause, "a passkey was refused");
+        }
+        if let Some(event) = event {
+            self.audit.record(&event);
+        }
+        self.form_again(request, (typed, returned), problem)
+    }
+
+    fn passkeys_of(&self, provider: &Provider) -> Option<&Passkeys> {
+        let passkeys = self.passkeys.as_ref();
+        passkeys.filter(|passkeys| passkeys.provider() == provider.id)
+    }
+}
