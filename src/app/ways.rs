@@ -48,7 +48,7 @@ pub(super) fn build(
                     .context("cannot start the hashing threads")?;
                 let hasher = Arc::new(hasher);
                 let users = LocalUsers::new(id.clone(), local.clone(), hasher, clock.clone())?;
-                let users = Arc::new(users);
+                let users = Arc::new(users.with_keyring(keyring.clone()));
                 let rp_id = local.rp_id.clone();
                 ways.passkeys = Some(Passkeys::new(users.clone(), keyring.clone(), rp_id));
                 ways.users = Some(users.clone());

@@ -26,6 +26,9 @@ pub enum UserCommand {
     Passwd(PasswdArgs),
     /// List all users
     List(ListArgs),
+    /// Take a user's second factor away, for who has lost the app and the recovery codes; ends the user's sessions
+    #[command(name = "reset-2fa")]
+    ResetSecondFactor(ResetArgs),
     /// Remove a user; ends the user's sessions
     Remove(RemoveArgs),
     /// Remove all passkeys of a user
@@ -69,6 +72,13 @@ pub struct ListArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct ResetArgs {
+    /// What the user logs in with
+    #[arg(value_name = "NAME")]
+    pub user: String,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct RemoveArgs {
     /// What the user logs in with
     #[arg(value_name = "NAME")]
@@ -97,6 +107,7 @@ fn execute(
         UserCommand::Passwd(args) => passwd(args, users_file, source),
         UserCommand::List(args) => list(*args, users_file),
         UserCommand::RemovePasskeys(args) => remove_passkeys(&args.user, users_file),
+        UserCommand::ResetSecondFactor(args) => reset_second_factor(args, users_file),
         UserCommand::Remove(args) => {
             existing(&UserFile::load(users_file)?, &args.user)?;
             UserFile::remove(users_file, &args.user)?;
@@ -163,6 +174,22 @@ fn remove_passkeys(user: &str, users_file: &Path) -> Result<String> {
     ))
 }
 
+fn reset_second_factor(args: &ResetArgs, users_file: &Path) -> Result<String> {
+    let user = &args.user;
+    let known = UserFile::load(users_file)?;
+    existing(&known, user)?;
+    ensure!(
+        known
+            .find(user)
+            .is_some_and(|user| user.second_factor().is_some()),
+        "{user:?} has no second factor"
+    );
+    UserFile::remove_second_factor(users_file, user)?;
+    Ok(format!(
+        "Took the second factor of {user} away. A running Doorward ends the sessions of {user} at once.\n"
+    ))
+}
+
 fn advice(short: bool) -> &'static str {
     if short {
         "The password is on the short side: 15 characters or more are better.\n"
@@ -179,6 +206,9 @@ struct Listed<'a> {
     email: Option<&'a str>,
     groups: &'a [String],
     passkeys: usize,
+    second_factor: bool,
+    /// Those that are left.
+    recovery_codes: usize,
 }
 
 fn list(args: ListArgs, users_file: &Path) -> Result<String> {
@@ -208,12 +238,14 @@ fn listed(user: &User) -> Listed<'_> {
         email: user.email.as_deref(),
         groups: &user.groups,
         passkeys: user.passkeys.len(),
+        second_factor: user.second_factor().is_some(),
+        recovery_codes: user.second_factor().unwrap_or_default(),
     }
 }
 
 fn table(users: &[User]) -> String {
-    let heading = ["NAME", "FULL NAME", "EMAIL", "GROUPS", "PASSKEYS"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = std::iter::once(heading)
+    let heading = ["NAME", "FULL NAME", "EMAIL", "2FA", "PASSKEYS", "GROUPS"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = std::iter::once(heading)
         .chain(users.iter().map(|user| {
             let Listed {
                 name,
@@ -221,13 +253,20 @@ fn table(users: &[User]) -> String {
                 email,
                 groups,
                 passkeys,
+                second_factor,
+                recovery_codes,
             } = listed(user);
             [
                 name.to_owned(),
                 display_name.unwrap_or("-").to_owned(),
                 email.unwrap_or("-").to_owned(),
-                groups.join(","),
+                if second_factor {
+                    format!("on, {recovery_codes} codes")
+                } else {
+                    "-".to_owned()
+                },
                 passkeys.to_string(),
+                groups.join(","),
             ]
         }))
         .collect();
@@ -374,15 +413,17 @@ mod tests {
         assert!(said.contains("on the short side"), "{said}");
         assert_eq!(
             bench.say("list", &[]).unwrap(),
-            "NAME   FULL NAME  EMAIL          GROUPS      PASSKEYS\n\
-             alice  Alice      a@example.com  staff,wiki  0\n\
-             bob    -          -                          0\n"
+            "NAME   FULL NAME  EMAIL          2FA  PASSKEYS  GROUPS\n\
+             alice  Alice      a@example.com  -    0         staff,wiki\n\
+             bob    -          -              -    0\n"
         );
         bench.say("passwd bob", &[LONG, LONG]).unwrap();
         bench.say("remove alice", &[]).unwrap();
         let json = bench.say("list --json", &[]).unwrap();
         let listed: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let bob = serde_json::json!([{"name": "bob", "display_name": null, "email": null, "groups": [], "passkeys": 0}]);
+        let bob = serde_json::json!([{"name": "bob", "display_name": null, "email": null, "groups": [], "second_factor": false, "recovery_codes": 0, "passkeys": 0}]);
+        let complaint = bench.complaint("reset-2fa bob", &[]);
+        assert_eq!(complaint, "\"bob\" has no second factor");
         assert_eq!(listed, bob);
         assert!(!json.contains("argon2"));
         bench.say("remove bob", &[]).unwrap();

@@ -1,5 +1,5 @@
-//! What local users change of their own: a new password in the place of the one that they know. It is written by threads
-//! that may wait for a disk, one change at a time.
+//! What local users change of their own: a new password, a second factor, recovery codes. It is written by a thread that may
+//! wait for a disk, one change at a time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,16 +10,19 @@ use zeroize::Zeroizing;
 
 use super::editing::Prepared;
 use super::hashing::{Hasher, HashingError};
+use super::own_edit::{Factor, OwnEdit};
 use super::password::LocalUsers;
 use super::rules::{NewPassword, PasswordRefused};
+use super::second_factor::{NewFactor, recovery_codes, recovery_hash};
 use super::users::{User, UserFile, UserFileError};
 use super::{Credentials, Refusal};
 
 /// How long a change waits for the ones before it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A user whose password was found right a moment ago. Only [`LocalUsers::prove`] makes one.
-pub struct Proven(User);
+/// A user who has shown a moment ago who they are. Only [`LocalUsers`] makes one.
+#[derive(Clone)]
+pub struct Proven(pub(super) User);
 
 impl Proven {
     pub fn name(&self) -> &str {
@@ -30,6 +33,33 @@ impl Proven {
 impl fmt::Debug for Proven {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Proven").field(&self.0.name).finish()
+    }
+}
+
+/// What a user wants changed of their own.
+pub enum OwnWish {
+    NoSecondFactor,
+    Password(Zeroizing<String>),
+    /// New ones in the place of all that are left.
+    RecoveryCodes(Vec<Zeroizing<String>>),
+    SecondFactor(NewFactor, Vec<Zeroizing<String>>),
+}
+
+impl OwnWish {
+    /// Ten new ones, to be shown once.
+    pub fn new_codes() -> Vec<Zeroizing<String>> {
+        recovery_codes()
+    }
+}
+
+impl fmt::Debug for OwnWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSecondFactor => "NoSecondFactor",
+            Self::Password(_) => "Password(..)",
+            Self::RecoveryCodes(_) => "RecoveryCodes(..)",
+            Self::SecondFactor(..) => "SecondFactor(..)",
+        })
     }
 }
 
@@ -61,28 +91,21 @@ impl LocalUsers {
         self.judge(credentials).await.map(Proven)
     }
 
-    /// Makes a new password ready to take the place of the one that was proven, if it still is the user's. `epoch`: by
-    /// which every session from before will have ended when it does.
-    pub async fn prepare_password(
+    /// Makes a wish ready to come true, if the user still is known by what was proven. `epoch`: by which every session
+    /// from before will have ended when it does; `None`: none is to end.
+    pub async fn prepare(
         &self,
         proven: Proven,
-        password: Zeroizing<String>,
-        epoch: u64,
+        wish: OwnWish,
+        epoch: Option<u64>,
     ) -> Result<Ready, ChangeError> {
-        let turn = tokio::time::timeout(PATIENCE, self.changing.clone().lock_owned()).await;
-        let turn = turn.map_err(|_| ChangeError::Busy)?;
-        let name = proven.0.name.clone();
-        let chosen = move || NewPassword::choose(&name, &password);
-        let chosen = self
-            .hasher()
-            .run(chosen)
-            .await
-            .map_err(|error| match error {
-                HashingError::Busy => ChangeError::Busy,
-                error => ChangeError::Refused(error.into()),
-            })??;
+        let turn = self.turn().await?;
+        let edit = OwnEdit {
+            epoch,
+            ..self.edit(&proven, wish).await?
+        };
         let path = self.path().to_owned();
-        let prepare = move || UserFile::prepare_password(&path, &proven.0, (&chosen, epoch));
+        let prepare = move || UserFile::prepare_own(&path, &proven.0, edit);
         let prepared = self.writer.run(prepare).await;
         let prepared = prepared.map_err(|_| ChangeError::Unwritable)?;
         Ok(Ready {
@@ -90,6 +113,65 @@ impl LocalUsers {
             prepared: prepared.map_err(|error| change_error(&error))?,
             _turn: turn,
         })
+    }
+
+    /// Uses a recovery code up. Where that cannot be written it was not used, and is good for nothing.
+    pub(super) async fn spend(&self, user: User, hash: &str) -> Result<(), ChangeError> {
+        let mut left = user.recovery_codes.clone();
+        left.retain(|known| known != hash);
+        let wish = OwnEdit {
+            recovery_codes: Some(left),
+            ..OwnEdit::default()
+        };
+        let (_turn, path) = (self.turn().await?, self.path().to_owned());
+        let work = move || UserFile::prepare_own(&path, &user, wish)?.commit();
+        let done = self.writer.run(work).await;
+        let done = done.map_err(|_| ChangeError::Unwritable)?;
+        done.map_err(|error| change_error(&error))
+    }
+
+    async fn turn(&self) -> Result<OwnedMutexGuard<()>, ChangeError> {
+        let turn = tokio::time::timeout(PATIENCE, self.changing.clone().lock_owned()).await;
+        turn.map_err(|_| ChangeError::Busy)
+    }
+
+    async fn edit(&self, proven: &Proven, wish: OwnWish) -> Result<OwnEdit, ChangeError> {
+        let hashes = |codes: &[Zeroizing<String>]| {
+            let kept = codes.iter().filter_map(|code| recovery_hash(code));
+            Some(kept.collect())
+        };
+        let mut edit = OwnEdit::default();
+        match wish {
+            OwnWish::NoSecondFactor => {
+                edit.totp = Factor::Remove;
+                edit.recovery_codes = Some(Vec::new());
+            }
+            OwnWish::Password(password) => {
+                edit.password = Some(self.hashed(proven, password).await?);
+            }
+            OwnWish::RecoveryCodes(codes) => edit.recovery_codes = hashes(&codes),
+            OwnWish::SecondFactor(factor, codes) => {
+                let keyring = self.keyring.as_ref().ok_or(ChangeError::Unwritable)?;
+                edit.totp = Factor::Set(factor.seal(keyring, proven.name()));
+                edit.recovery_codes = hashes(&codes);
+            }
+        }
+        Ok(edit)
+    }
+
+    async fn hashed(
+        &self,
+        proven: &Proven,
+        password: Zeroizing<String>,
+    ) -> Result<String, ChangeError> {
+        let name = proven.0.name.clone();
+        let chosen = move || NewPassword::choose(&name, &password);
+        let chosen = self.hasher().run(chosen).await;
+        let chosen = chosen.map_err(|error| match error {
+            HashingError::Busy => ChangeError::Busy,
+            error => ChangeError::Refused(error.into()),
+        })??;
+        Ok(chosen.phc().to_owned())
     }
 }
 

@@ -12,7 +12,6 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::own_change::OwnChange;
 use super::rules::NewPassword;
 use super::users::{self, Entry, User, UserFile, UserFileError};
 use crate::secret::random;
@@ -57,36 +56,6 @@ impl UserFile {
             password.phc().clone_into(&mut user.password);
             let value = quoted(password.phc());
             Ok(replaced(text, entry.password.clone(), &value))
-        })
-    }
-
-    /// Writes a user's own change of a password, all but the last step. `proven` is how the user stood when the old
-    /// password was found right: who changes faster wins.
-    pub(super) fn prepare_password(
-        path: &Path,
-        proven: &User,
-        (password, epoch): (&NewPassword, u64),
-    ) -> Result<Prepared, UserFileError> {
-        prepare(path, |text, entries, users| {
-            let (entry, user) = located(entries, users, &proven.name)?;
-            if user.password != proven.password {
-                return Err(UserFileError::Overtaken);
-            }
-            password.phc().clone_into(&mut user.password);
-            let change = OwnChange::new(epoch, user);
-            user.own_change = Some(change);
-            let mark = quoted(&change.to_string());
-            // The later place first, so that the other one stays where it is.
-            let mut edits = [
-                (entry.password.clone(), quoted(password.phc())),
-                entry.place_for(text, "own_change", entry.own_change.clone(), &mark),
-            ];
-            edits.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
-            Ok(edits
-                .into_iter()
-                .fold(text.to_owned(), |text, (range, by)| {
-                    replaced(&text, range, &by)
-                }))
         })
     }
 
@@ -141,7 +110,7 @@ where
 
 /// Runs one change under the lock, up to the last step. It is told the text and what it says, and sets the list to what
 /// it shall say.
-fn prepare<F>(path: &Path, change: F) -> Result<Prepared, UserFileError>
+pub(super) fn prepare<F>(path: &Path, change: F) -> Result<Prepared, UserFileError>
 where
     F: FnOnce(&str, &[Entry], &mut Vec<User>) -> Result<String, UserFileError>,
 {
@@ -193,6 +162,8 @@ fn checked(new: NewUser) -> Result<User, UserFileError> {
         email,
         groups,
         password: password.phc().to_owned(),
+        totp: None,
+        recovery_codes: Vec::new(),
         own_change: None,
         passkeys: Vec::new(),
     })
@@ -403,55 +374,6 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, format!("# Ours\n\n{}{carol}", bob.trim_start()));
         assert_eq!(names(&path), ["bob", "carol"]);
-    }
-
-    #[test]
-    fn an_own_change_is_marked_below_the_password_and_its_mark_is_replaced() {
-        let (_folder, path) = place();
-        let text = format!(
-            "# Ours\n[[user]]\npassword = '{PHC}' # by hand\nname = 'alice'\n\n[[user]]\nname = 'bob'\npassword = '{PHC}'"
-        );
-        fs::write(&path, &text).unwrap();
-        let change = |name: &str, phc: &str, epoch: u64| {
-            let proven = UserFile::load(&path).unwrap().find(name).unwrap().clone();
-            let password = NewPassword::from_phc(phc);
-            let prepared = UserFile::prepare_password(&path, &proven, (&password, epoch)).unwrap();
-            (proven, prepared)
-        };
-        let mark = |name: &str| {
-            let file = UserFile::load(&path).unwrap();
-            let user = file.find(name).unwrap();
-            user.own_change.and_then(|change| change.settles(user))
-        };
-        drop(change("alice", OTHER, 1));
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            text,
-            "it has never been"
-        );
-        for (name, phc, epoch) in [
-            ("alice", OTHER, 1800),
-            ("bob", OTHER, 7),
-            ("alice", PHC, 1_801),
-        ] {
-            let (proven, prepared) = change(name, phc, epoch);
-            prepared.commit().unwrap();
-            assert_eq!(mark(name), Some(epoch));
-            // Whoever had proven the same is too late.
-            let late = (&NewPassword::from_phc(PHC), 9000);
-            let overtaken = UserFile::prepare_password(&path, &proven, late).unwrap_err();
-            assert!(matches!(overtaken, UserFileError::Overtaken), "{overtaken}");
-        }
-        let now = fs::read_to_string(&path).unwrap();
-        let (alice, bob) = now.split_once("\n\n").unwrap();
-        let lines: Vec<_> = alice.lines().collect();
-        assert_eq!(lines[2], format!("password = {PHC:?} # by hand"));
-        assert!(lines[3].starts_with("own_change = \"1801."), "{now}");
-        assert_eq!(lines[4], "name = 'alice'");
-        assert!(
-            bob.ends_with('\n') && bob.contains("\nown_change = \"7."),
-            "{now}"
-        );
     }
 
     #[test]

@@ -9,18 +9,21 @@ mod ldap;
 mod oauth2;
 mod oidc;
 mod own_change;
+mod own_edit;
 mod passkeys;
 mod password;
 mod pending;
 mod roster;
 mod rules;
+mod second_factor;
+mod second_step;
 mod site;
 mod throttle;
 mod token_book;
 mod tokens;
 mod users;
 
-pub use changing::{ChangeError, Proven, Ready};
+pub use changing::{ChangeError, OwnWish, Proven, Ready};
 pub use editing::{NewUser, Prepared};
 pub use external::ExternalSettings;
 pub use grant::Grant;
@@ -41,6 +44,8 @@ pub use passkeys::{Answered, Asked, Passkey, PasskeyError, Passkeys};
 pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};
 pub use rules::{NewPassword, PasswordRefused};
+pub use second_factor::{HalfWay, Needs, NewFactor, Shown};
+pub use second_step::{Checked, CodeAttempt, Requirement};
 pub use site::Site;
 pub use throttle::{Attempt, Reservation, Throttle, Verdict};
 pub use token_book::{TOKENS, TokenBook};
@@ -83,6 +88,7 @@ pub struct LocalSettings {
     pub attempt_window: Duration,
     /// What passkeys are for, where that is wider than the host on which they are made.
     pub rp_id: Option<String>,
+    pub second_factor: Requirement,
 }
 
 /// What a login form carried.
@@ -99,6 +105,8 @@ pub struct Credentials {
 #[derive(Debug)]
 pub enum Step {
     Admit(Identity),
+    /// The password was right, and is not enough.
+    GoOn(HalfWay),
     Refuse(Refusal),
 }
 

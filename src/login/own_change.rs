@@ -50,9 +50,11 @@ impl fmt::Display for OwnChange {
 }
 
 /// Of everything whose change ends sessions.
-fn fingerprint(user: &User) -> [u8; 8] {
+pub(super) fn fingerprint(user: &User) -> [u8; 8] {
     let mut context = Context::new(&SHA256);
     context.update(user.password.as_bytes());
+    context.update(b"\0");
+    context.update(user.totp.as_deref().unwrap_or_default().as_bytes());
     let mut short = [0; 8];
     for (to, from) in short.iter_mut().zip(context.finish().as_ref()) {
         *to = *from;
@@ -72,6 +74,8 @@ mod tests {
             groups: Vec::new(),
             password: password.to_owned(),
             passkeys: Vec::new(),
+            totp: None,
+            recovery_codes: Vec::new(),
             own_change: None,
         }
     }
@@ -81,6 +85,9 @@ mod tests {
         let mark = OwnChange::new(1_800_000_000_000, &user("new"));
         assert_eq!(mark.settles(&user("new")), Some(1_800_000_000_000));
         assert_eq!(mark.settles(&user("changed by hand")), None);
+        let mut enrolled = user("new");
+        enrolled.totp = Some("sealed".to_owned());
+        assert_eq!(mark.settles(&enrolled), None);
     }
 
     #[test]

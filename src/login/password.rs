@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use super::hashing::{self, Hasher, HashingError};
 use super::roster::Roster;
 use super::rules;
-use super::throttle::{Attempt, Throttle, Verdict};
+use super::second_step::Requirement;
+use super::throttle::{Attempt, Reservation, Throttle, Verdict};
 use super::users::{User, UserFile};
 use super::{Credentials, LocalSettings, LoginMethod, Refusal, Step};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::identity::{Identity, Subject};
-use crate::secret::{Secret, random};
+use crate::secret::{Keyring, Secret, random};
 
 /// One change is under way at a time, so that none finds this full.
 const WRITES: usize = 16;
@@ -32,6 +33,9 @@ pub struct LocalUsers {
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     /// A thread of their own, which may wait for the disk.
     pub(super) writer: Arc<Hasher>,
+    pub(super) requirement: Requirement,
+    /// What second factors are sealed under. Without it they are good for nothing.
+    pub(super) keyring: Option<Arc<Keyring>>,
 }
 
 /// What a hashing thread needs in order to judge a password.
@@ -45,7 +49,7 @@ struct Directory {
 }
 
 enum Judgement {
-    Right(User),
+    Right(Box<User>),
     Wrong,
     Unavailable,
 }
@@ -64,6 +68,7 @@ impl LocalUsers {
             max_attempts,
             attempt_window,
             rp_id: _,
+            second_factor,
         } = settings;
         Ok(Self {
             id,
@@ -76,8 +81,19 @@ impl LocalUsers {
                 choice: RandomState::new(),
             }),
             changing: Arc::default(),
+            requirement: second_factor,
+            keyring: None,
             writer: Arc::new(Hasher::new(1, WRITES).map_err(|_| HashingError::Failed)?),
         })
+    }
+
+    /// With second factors, which are sealed under these secrets.
+    #[must_use]
+    pub fn with_keyring(self, keyring: Arc<Keyring>) -> Self {
+        Self {
+            keyring: Some(keyring),
+            ..self
+        }
     }
 
     /// The provider that they are of.
@@ -121,23 +137,43 @@ impl LocalUsers {
             address,
             known_browser,
         };
-        let reservation = match self.throttle.reserve(&attempt, self.clock.now()) {
-            Verdict::Allowed(reservation) => reservation,
-            Verdict::TooMany { retry_after } => {
-                return Err(Refusal::TooManyAttempts { retry_after });
-            }
-        };
+        let reservation = self.reserve(&attempt)?;
         let directory = Arc::clone(&self.directory);
         let judged = self.hasher.run(move || directory.judge(&user, &password));
         // Where nobody looked at the password, nothing was learned from the attempt.
         let outcome = match judged.await {
             Ok(Judgement::Wrong) => return Err(Refusal::Credentials),
-            Ok(Judgement::Right(user)) => Ok(user),
+            Ok(Judgement::Right(user)) => Ok(*user),
             Err(HashingError::Busy) => Err(Refusal::Busy),
             Ok(Judgement::Unavailable) | Err(_) => Err(Refusal::Unavailable),
         };
         reservation.give_back();
         outcome
+    }
+
+    pub(super) fn reserve(&self, attempt: &Attempt<'_>) -> Result<Reservation<'_>, Refusal> {
+        match self.throttle.reserve(attempt, self.clock.now()) {
+            Verdict::Allowed(reservation) => Ok(reservation),
+            Verdict::TooMany { retry_after } => Err(Refusal::TooManyAttempts { retry_after }),
+        }
+    }
+
+    /// A user as the file has them now.
+    pub(super) async fn find(&self, name: &str) -> Result<Option<User>, Refusal> {
+        let (directory, name) = (Arc::clone(&self.directory), name.to_owned());
+        let found = self.hasher.run(move || {
+            let users = directory.roster.users()?;
+            Some(users.find(&name).cloned())
+        });
+        match found.await {
+            Ok(found) => found.ok_or(Refusal::Unavailable),
+            Err(HashingError::Busy) => Err(Refusal::Busy),
+            Err(_) => Err(Refusal::Unavailable),
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(super) fn hasher(&self) -> &Hasher {
@@ -202,7 +238,7 @@ impl LoginMethod for LocalUsers {
 
     async fn log_in(&self, credentials: Credentials) -> Step {
         match self.judge(credentials).await {
-            Ok(user) => Step::Admit(self.identity(user)),
+            Ok(user) => self.step(user),
             Err(refusal) => Step::Refuse(refusal),
         }
     }
@@ -240,7 +276,7 @@ impl Directory {
     fn confirm(&self, user: &User) -> Judgement {
         let users = self.roster.users();
         match users.as_deref().and_then(|users| users.find(&user.name)) {
-            Some(now) if now.password == user.password => Judgement::Right(now.clone()),
+            Some(now) if now.password == user.password => Judgement::Right(Box::new(now.clone())),
             _ => Judgement::Wrong,
         }
     }
@@ -254,7 +290,6 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::clock::Timestamp;
     use crate::login::{NewPassword, NewUser, UserFile};
 
     struct Bench {
@@ -272,6 +307,7 @@ mod tests {
                 max_attempts,
                 attempt_window: Duration::from_mins(15),
                 rp_id: None,
+                second_factor: Requirement::Optional,
             };
             let hasher = Arc::new(Hasher::new(1, 8).unwrap());
             let users =
@@ -305,7 +341,7 @@ mod tests {
         async fn refusal(&self, user: &str, password: &str) -> Refusal {
             match self.try_with(user, password, false).await {
                 Step::Refuse(refusal) => refusal,
-                Step::Admit(identity) => panic!("admitted {identity:?}"),
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -333,7 +369,7 @@ mod tests {
                 assert_eq!(identity.email.as_deref(), Some("alice@example.com"));
                 assert_eq!(identity.groups, ["staff"]);
             }
-            Step::Refuse(refusal) => panic!("{refusal:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -484,6 +520,7 @@ mod tests {
             max_attempts: 1,
             attempt_window: Duration::from_mins(15),
             rp_id: None,
+            second_factor: Requirement::Optional,
         };
         let hasher = Arc::clone(&bench.users.hasher);
         let users =

@@ -85,7 +85,7 @@ impl Roster {
         state.users.clone()
     }
 
-    /// Names that have vanished or whose password has changed since the last call.
+    /// Names that have vanished or whose password or second factor has changed since the last call.
     ///
     /// A file that was replaced is believed at once. One that is missing or was changed in place may be half
     /// written: it is believed when it looks the same at the next call. A removed user is told twice, so that a
@@ -166,9 +166,10 @@ impl Roster {
     }
 }
 
-/// Those of `before` whom `now` has no longer, or with another password.
+/// Those of `before` whom `now` has no longer, or with another password or second factor.
 fn others(before: &UserFile, now: &UserFile) -> Vec<String> {
-    let same = |user: &User| now.find(&user.name).map(|now| &now.password) == Some(&user.password);
+    let known_by = |user: &User| (user.password.clone(), user.totp.clone());
+    let same = |user: &User| now.find(&user.name).map(known_by) == Some(known_by(user));
     let others = before.users().iter().filter(|user| !same(user));
     others.map(|user| user.name.clone()).collect()
 }

@@ -15,6 +15,7 @@ use toml::Spanned;
 use super::hashing::{self, HashCost};
 use super::own_change::OwnChange;
 use super::passkeys::{self, Passkey, PasskeyForm, PasskeyPlace};
+use super::second_factor::{check_recovery, check_sealed};
 
 /// A larger file is refused unread: it would hold far more than 10,000 users.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -31,6 +32,10 @@ pub struct User {
     pub email: Option<String>,
     pub groups: Vec<String>,
     pub(super) password: String,
+    /// The sealed secret of an authenticator app.
+    pub(super) totp: Option<String>,
+    /// Hashes of those that are left.
+    pub(super) recovery_codes: Vec<String>,
     pub(super) own_change: Option<OwnChange>,
     pub passkeys: Vec<Passkey>,
 }
@@ -136,6 +141,11 @@ impl UserFile {
 }
 
 impl User {
+    /// How many recovery codes are left; `None`: there is no second factor.
+    pub fn second_factor(&self) -> Option<usize> {
+        self.totp.as_ref().map(|_| self.recovery_codes.len())
+    }
+
     /// What a guess at the password costs.
     pub fn hash_cost(&self) -> Option<HashCost> {
         hashing::cost(&self.password)
@@ -159,33 +169,11 @@ pub(super) struct Entry {
     pub(super) header: Range<usize>,
     /// The value of `password`, quotes included.
     pub(super) password: Range<usize>,
+    pub(super) totp: Option<Range<usize>>,
+    pub(super) recovery_codes: Option<Range<usize>>,
     pub(super) own_change: Option<Range<usize>>,
     /// In the order of the user's passkeys.
     pub(super) passkeys: Vec<PasskeyPlace>,
-}
-
-impl Entry {
-    /// Where a key goes, and what is to stand there: in the place of its value, or on a line of its own below the password.
-    pub(super) fn place_for(
-        &self,
-        text: &str,
-        key: &str,
-        known: Option<Range<usize>>,
-        value: &str,
-    ) -> (Range<usize>, String) {
-        let below = || {
-            let rest = text.get(self.password.end..).unwrap_or_default();
-            match rest.find('\n') {
-                Some(end) => (self.password.end + end + 1, format!("{key} = {value}\n")),
-                None => (text.len(), format!("\n{key} = {value}\n")),
-            }
-        };
-        if let Some(known) = known {
-            return (known, value.to_owned());
-        }
-        let (at, line) = below();
-        (at..at, line)
-    }
 }
 
 /// What is wrong with a text, and where, in bytes.
@@ -258,6 +246,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
         let (name_span, password_span) = (form.name.span(), form.password.span());
         let own_change = form.own_change.as_ref().map(Spanned::span);
         let (keys, places) = passkeys::read(mem::take(&mut form.passkey), &mut taken)?;
+        let totp = form.totp.as_ref().map(Spanned::span);
+        let recovery_codes = form.recovery_codes.as_ref().map(Spanned::span);
         let entry = Entry {
             user: User {
                 passkeys: keys,
@@ -265,6 +255,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
             },
             header,
             password: password_span,
+            totp,
+            recovery_codes,
             own_change,
             passkeys: places,
         };
@@ -293,6 +285,8 @@ struct UserForm {
     #[serde(default)]
     groups: Vec<Spanned<String>>,
     password: Spanned<String>,
+    totp: Option<Spanned<String>>,
+    recovery_codes: Option<Spanned<Vec<Spanned<String>>>>,
     own_change: Option<Spanned<String>>,
     #[serde(default)]
     passkey: Vec<Spanned<PasskeyForm>>,
@@ -306,9 +300,15 @@ impl UserForm {
             email,
             groups,
             password,
+            totp,
+            recovery_codes,
             own_change,
             passkey: _,
         } = self;
+        if let (None, Some(codes)) = (&totp, &recovery_codes) {
+            let message = "expected `totp` beside recovery codes";
+            return Err(Fault::new(codes.span(), message));
+        }
         hashing::check_hash(password.get_ref()).map_err(|error| {
             let hint = "expected an argon2id hash as `doorward user passwd` writes it";
             Fault::new(password.span(), format!("{hint}: {error}"))
@@ -324,6 +324,13 @@ impl UserForm {
                 .map(|group| checked(group, check_group))
                 .collect::<Result<_, _>>()?,
             password: password.into_inner(),
+            totp: totp.map(|text| checked(text, check_sealed)).transpose()?,
+            recovery_codes: recovery_codes
+                .map(Spanned::into_inner)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|code| checked(code, check_recovery))
+                .collect::<Result<_, _>>()?,
             own_change: own_change
                 .map(|text| {
                     let read = OwnChange::parse(text.get_ref());
@@ -441,7 +448,7 @@ pub(super) mod tests {
         );
         assert_eq!(
             fault(&format!("{user}mail = \"x\"\n")),
-            "users.toml:4:1: unknown field `mail`, expected one of `name`, `display_name`, `email`, `groups`, `password`, `own_change`, `passkey`"
+            "users.toml:4:1: unknown field `mail`, expected one of `name`, `display_name`, `email`, `groups`, `password`, `totp`, `recovery_codes`, `own_change`, `passkey`"
         );
         assert_eq!(
             fault(&format!("{user}{user}")),

@@ -29,6 +29,9 @@ pub enum LoginProblem {
     },
     /// Logins cannot be checked now.
     Unavailable,
+    /// The code of an authenticator app was used before.
+    UsedCode,
+    WrongCode,
     WrongCredentials,
 }
 
@@ -37,7 +40,9 @@ impl LoginProblem {
         match self {
             Self::Expired | Self::NoCookie => StatusCode::BAD_REQUEST,
             Self::Overtaken => StatusCode::CONFLICT,
-            Self::Passkey | Self::WrongCredentials => StatusCode::UNAUTHORIZED,
+            Self::Passkey | Self::UsedCode | Self::WrongCode | Self::WrongCredentials => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TooManySessions { .. } => StatusCode::FORBIDDEN,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -70,6 +75,12 @@ impl LoginProblem {
             Self::Unavailable => {
                 "Logging in does not work at the moment. Try again in a little while."
             }
+            Self::UsedCode => {
+                "That code has been used already, and each is good once. Wait for the next one."
+            }
+            Self::WrongCode => {
+                "That code is wrong. Codes of the app change every 30 seconds; the clock of your device has to be right."
+            }
             Self::WrongCredentials => "User name or password is wrong. Check both and try again.",
         };
         text.to_owned()
@@ -86,6 +97,8 @@ impl LoginProblem {
             | Self::Overtaken
             | Self::Passkey
             | Self::TooManySessions { .. }
+            | Self::UsedCode
+            | Self::WrongCode
             | Self::WrongCredentials => None,
         }
     }

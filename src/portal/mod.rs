@@ -11,6 +11,7 @@ mod kept;
 mod login_problem;
 mod logout_elsewhere;
 mod origin;
+mod own_change;
 mod own_sessions;
 mod pages;
 mod passkey_login;
@@ -23,9 +24,13 @@ mod renewal;
 mod return_to;
 mod rounds;
 mod script;
+mod second_step;
 mod session_list;
 mod sign_in;
 mod sign_out;
+mod two_factor;
+mod two_factor_page;
+mod way_in;
 mod who;
 
 pub use at_app::{LetIn, Vouched};
@@ -191,13 +196,16 @@ impl Portal {
             (password::PLACE, _, true) => self.change_password(request, body).await,
             (passkeys::PLACE, true, _) => self.show_passkeys(request).await,
             (passkeys::PLACE, _, true) => self.change_passkeys(request, body).await,
+            (two_factor::PLACE, true, _) => self.show_two_factor(request).await,
+            (two_factor::PLACE, _, true) => self.change_two_factor(request, body).await,
             (
                 "login"
                 | "logout"
                 | kept::PLACE
                 | own_sessions::PLACE
                 | password::PLACE
-                | passkeys::PLACE,
+                | passkeys::PLACE
+                | two_factor::PLACE,
                 ..,
             ) => Err(PortalError::Method {
                 allow: "GET, HEAD, POST",

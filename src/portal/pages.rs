@@ -53,6 +53,7 @@ pub struct SignedInView<'a> {
     pub passkeys_url: Option<&'a str>,
     /// Where the password is changed, of who has one here.
     pub password_url: Option<&'a str>,
+    pub two_factor_url: Option<&'a str>,
     pub form_token: &'a str,
 }
 
@@ -106,8 +107,17 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("logout.html", include_str!("templates/logout.html")),
     ("passkeys.html", include_str!("templates/passkeys.html")),
     ("password.html", include_str!("templates/password.html")),
+    (
+        "recovery_codes.html",
+        include_str!("templates/recovery_codes.html"),
+    ),
+    (
+        "second_step.html",
+        include_str!("templates/second_step.html"),
+    ),
     ("sessions.html", include_str!("templates/sessions.html")),
     ("signed_in.html", include_str!("templates/signed_in.html")),
+    ("two_factor.html", include_str!("templates/two_factor.html")),
 ];
 
 /// Sent instead where a template fails, so that a mistake in one is never a blank screen.
@@ -191,6 +201,7 @@ impl Pages {
                 sessions_url => view.sessions_url,
                 passkeys_url => view.passkeys_url,
                 password_url => view.password_url,
+                two_factor_url => view.two_factor_url,
                 form_token => view.form_token,
             },
         )
@@ -461,6 +472,7 @@ mod tests {
             sessions_url: "/.doorward/sessions",
             passkeys_url: Some("/.doorward/passkeys"),
             password_url: Some("/.doorward/password"),
+            two_factor_url: Some("/.doorward/two-factor"),
             form_token: "dG9rZW4",
         };
         vec![
@@ -514,6 +526,7 @@ mod tests {
             sessions_url: HOSTILE,
             passkeys_url: Some("/.doorward/passkeys"),
             password_url: Some(HOSTILE),
+            two_factor_url: Some(HOSTILE),
             form_token: HOSTILE,
         };
         let error = ErrorView {

@@ -1,22 +1,18 @@
-//! Changing one's own password: whoever has a session here and knows the password gives a new one. All other sessions end,
-//! on every node, and the one that it was done from goes on under a new name and a new token (R4, R5).
-
-use std::sync::Arc;
+//! Changing one's own password: whoever has a session here and knows the password gives a new one.
 
 use http::Method;
-use http::header::{SET_COOKIE, USER_AGENT};
 use zeroize::Zeroizing;
 
 use super::challenge::redirect;
+use super::own_change::Outcome;
 use super::own_sessions::{self, logged_in};
 use super::password_page::{PasswordProblem, PasswordView};
 use super::sign_out::{form_token, is_form_token};
-use super::{Portal, PortalError, PortalRequest, form, login_url, place};
+use super::{Portal, PortalError, PortalRequest, form, place};
 use crate::identity::Identity;
-use crate::login::{ChangeError, Credentials, LocalUsers, NewPassword, Proven, Ready, Refusal};
+use crate::login::{ChangeError, Credentials, LocalUsers, NewPassword, OwnWish, Proven, Refusal};
 use crate::secret::Secret;
-use crate::session::store::StoreError;
-use crate::session::{Epoch, Issued, LiveSession, Login, Sessions};
+use crate::session::LiveSession;
 use crate::telemetry::AuditEvent;
 use crate::wire::{CHANGE_PASSWORD, ClientBody, Page};
 
@@ -28,26 +24,6 @@ const DONE: &str = "done";
 
 /// The longest password that is looked at, in bytes.
 const MAX_PASSWORD: usize = 1024;
-
-/// One user's change, on its way. It goes on to the end, whether or not anybody waits for it.
-struct Change {
-    sessions: Arc<Sessions>,
-    accounts: Arc<LocalUsers>,
-    session: LiveSession,
-    login: Login,
-    proven: Proven,
-    password: Zeroizing<String>,
-}
-
-/// How a change ended.
-enum Outcome {
-    Changed(Issued, usize),
-    /// It is as it was, though the sessions have ended: the one that it was to be done from has gone on.
-    Kept(Issued, PasswordProblem),
-    /// The password is changed, and no session could be begun.
-    LoggedOut,
-    Refused(PasswordProblem),
-}
 
 impl Portal {
     /// Where somebody's password is changed, if it is kept here.
@@ -112,24 +88,13 @@ impl Portal {
         if new == current {
             return Ok(self.password_page(request, who, Some(PasswordProblem::Same)));
         }
-        let change = Change {
-            sessions: self.sessions.clone(),
-            accounts: accounts.clone(),
-            session: session.clone(),
-            login: again(request, session, identity),
-            proven,
-            password: Zeroizing::new(new.to_owned()),
-        };
-        let done = tokio::spawn(change.run()).await;
-        let lost = |error: tokio::task::JoinError| PortalError::Store(error.to_string());
-        match done.map_err(lost)? {
-            Ok(outcome) => Ok(self.changed(request, who, outcome)),
-            Err(error) => Err(PortalError::Store(error.to_string())),
-        }
+        let wish = OwnWish::Password(Zeroizing::new(new.to_owned()));
+        let outcome = self.change(request, who, (accounts, proven, wish)).await?;
+        Ok(self.changed(request, who, outcome))
     }
 
     /// Whether the password is the user's, as far as anybody may ask at all.
-    async fn prove(
+    pub(super) async fn prove(
         &self,
         request: &PortalRequest<'_>,
         (accounts, identity): (&LocalUsers, &Identity),
@@ -182,40 +147,36 @@ impl Portal {
         (session, identity): (&LiveSession, &Identity),
         outcome: Outcome,
     ) -> Page {
-        let (mut page, issued) = match outcome {
-            Outcome::Refused(problem) => {
-                return self.password_page(request, (session, identity), Some(problem));
+        match outcome {
+            Outcome::Refused(error) => {
+                self.password_page(request, (session, identity), Some(problem(error)))
             }
-            Outcome::LoggedOut => {
-                let mut page = redirect(&login_url(&place(own_sessions::PLACE)));
-                let none = self.sessions.settings().cookie.clear();
-                page.headers_mut().append(SET_COOKIE, none);
-                return page;
-            }
+            Outcome::LoggedOut => self.logged_out_by_change(),
             // Its form is of the session that was, and says so when it is sent.
-            Outcome::Kept(issued, problem) => {
-                let page = self.password_page(request, (session, identity), Some(problem));
-                (page, issued)
+            Outcome::Kept(issued, error) => {
+                let who = (session, identity);
+                let page = self.password_page(request, who, Some(problem(error)));
+                self.with_session(page, issued)
             }
-            Outcome::Changed(issued, all) => {
+            Outcome::Changed(issued, ended) => {
                 self.audit.record(&AuditEvent::PasswordChanged {
                     sid: issued.sid.to_string(),
                     before: session.sid().to_string(),
                     provider: identity.subject.provider.clone(),
                     user: identity.user.clone(),
-                    // But for the one that goes on.
-                    ended: all.saturating_sub(1),
+                    ended,
                     address: request.client,
                 });
-                (redirect(&format!("{}?{DONE}", place(PLACE))), issued)
+                let done = redirect(&format!("{}?{DONE}", place(PLACE)));
+                self.with_session(done, issued)
             }
-        };
-        let headers = page.headers_mut();
-        headers.append(SET_COOKIE, issued.cookie);
-        if let Some(none) = self.sessions.forget_ticket() {
-            headers.append(SET_COOKIE, none);
         }
-        page
+    }
+
+    /// What people know the way by that somebody logged in.
+    pub(super) fn name_of_provider(&self, identity: &Identity) -> &str {
+        let theirs = self.provider(&identity.subject.provider);
+        theirs.map_or("another site", |provider| provider.name.as_str())
     }
 
     fn password_page(
@@ -225,9 +186,7 @@ impl Portal {
         problem: Option<PasswordProblem>,
     ) -> Page {
         let is_here = self.password_url(identity).is_some();
-        let mut providers = self.providers.iter();
-        let theirs = providers.find(|provider| provider.id == identity.subject.provider);
-        let theirs = theirs.map_or("another site", |provider| &provider.name);
+        let theirs = self.name_of_provider(identity);
         self.pages.password(&PasswordView {
             user: &identity.user,
             host: request.host,
@@ -238,57 +197,6 @@ impl Portal {
             problem,
             is_done: problem.is_none() && request.parameter(DONE).is_some(),
         })
-    }
-}
-
-impl Change {
-    /// The sessions end before the password is changed: whoever sees the new one, at any node, finds that this is done.
-    /// Where it cannot be written, nothing is ended.
-    async fn run(self) -> Result<Outcome, StoreError> {
-        let Self {
-            sessions,
-            accounts,
-            session,
-            login,
-            proven,
-            password,
-        } = self;
-        let now = sessions.clock().now();
-        let before = sessions.epoch_of(&login.identity.subject).await?;
-        let epoch = before.next(now).number();
-        let ready: Ready = match accounts.prepare_password(proven, password, epoch).await {
-            Ok(ready) => ready,
-            Err(error) => return Ok(Outcome::Refused(problem(error))),
-        };
-        let remains = sessions.end_but_keep(&session).await?;
-        let committed = ready.commit().await;
-        let begun = sessions.start_over(remains, login).await;
-        if let Err(error) = &begun {
-            tracing::warn!(%error, "who changed a password has to log in again");
-        }
-        Ok(match (begun, committed) {
-            (Ok((issued, ended)), Ok(())) => Outcome::Changed(issued, ended),
-            (Ok((issued, _)), Err(error)) => Outcome::Kept(issued, problem(error)),
-            (Err(_), Ok(())) => Outcome::LoggedOut,
-            (Err(_), Err(error)) => Outcome::Refused(problem(error)),
-        })
-    }
-}
-
-/// The session that goes on in a new one: nobody has logged in anew by it.
-fn again(request: &PortalRequest<'_>, session: &LiveSession, identity: &Identity) -> Login {
-    let private = session.private();
-    Login {
-        identity: identity.clone(),
-        amr: private.amr.clone(),
-        proved: Some(private.auth_time),
-        federated: None,
-        address: request.client,
-        user_agent: request.headers.get(USER_AGENT).cloned(),
-        remember: private.remembered,
-        replaces: Some(session.sid()),
-        epoch: Epoch::default(),
-        carries: None,
     }
 }
 

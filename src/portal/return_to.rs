@@ -9,10 +9,12 @@ use crate::routing::split_authority;
 use crate::wire::RESERVED_PREFIX;
 
 /// The pages of our own that one may come back to: they show, and do nothing by themselves.
-const OWN_PAGES: [&str; 3] = [
+const OWN_PAGES: [&str; 5] = [
     "/.doorward/kept",
     "/.doorward/passkeys",
+    "/.doorward/password",
     "/.doorward/sessions",
+    "/.doorward/two-factor",
 ];
 
 /// The longest place that is kept, in bytes.
@@ -246,11 +248,9 @@ mod tests {
 
     #[test]
     fn our_own_pages_are_no_place_to_return_to_but_those_that_only_show() {
-        for text in [
-            "/.doorward/kept",
-            "/.doorward/sessions",
-            "https://a.example/.doorward/sessions",
-        ] {
+        let elsewhere = OWN_PAGES.map(|page| format!("https://a.example{page}"));
+        let elsewhere = elsewhere.iter().map(String::as_str);
+        for text in OWN_PAGES.into_iter().chain(elsewhere) {
             assert_eq!(judged(text).as_deref(), Some(text));
         }
         for text in [

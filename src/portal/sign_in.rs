@@ -9,14 +9,12 @@ use http::header::SET_COOKIE;
 
 use super::admission::Admission;
 use super::challenge::redirect;
-use super::chooser::{Choice, ChooserView};
 use super::login_problem::LoginProblem;
 use super::pages::{LoginView, SignedInView};
-use super::rounds::AGAIN;
 use super::sign_out::form_token;
 use super::{
     Means, Portal, PortalError, PortalRequest, Provider, ReturnTo, form, is_same_origin,
-    own_sessions, place,
+    own_sessions, place, second_step,
 };
 use crate::login::{Browser, Credentials, LoginMethod, Opening, PendingLogin, Refusal, Step};
 use crate::secret::Secret;
@@ -47,12 +45,12 @@ pub(super) struct Typed<'a> {
 
 /// What a login is to lead to, and what is known of it so far.
 #[derive(Clone, Copy, Default)]
-struct Sheet<'a> {
-    return_to: &'a str,
+pub(super) struct Sheet<'a> {
+    pub(super) return_to: &'a str,
     /// There is a session, and its user has to show anew who they are.
-    anew: bool,
+    pub(super) anew: bool,
     typed: Typed<'a>,
-    problem: Option<LoginProblem>,
+    pub(super) problem: Option<LoginProblem>,
 }
 
 /// A form that came back in the browser that it was shown in.
@@ -87,6 +85,7 @@ impl Portal {
                 sessions_url: &place(own_sessions::PLACE),
                 passkeys_url: self.passkeys_url(identity).as_deref(),
                 password_url: self.password_url(identity).as_deref(),
+                two_factor_url: self.two_factor_url(identity).as_deref(),
                 form_token: &form_token(&self.keyring, session),
             }));
         }
@@ -105,6 +104,9 @@ impl Portal {
     ) -> Result<Page, PortalError> {
         self.demand_same_origin(request)?;
         let form = form::read(body).await?;
+        if form.contains_key(second_step::FIELD) {
+            return self.second_step(request, &form).await;
+        }
         let field = |name: &str| form.get(name).map_or("", |value| value.as_str());
         let user = field("user");
         let typed = Typed {
@@ -112,19 +114,7 @@ impl Portal {
             remember: field("remember") == "yes",
         };
         let Some(returned) = self.returned(request, field("state")) else {
-            // Too old, another browser's, or the browser keeps no cookies: a fresh form serves all three.
-            let return_to = Self::return_to(request);
-            let problem = match self.browser_cookie.find(request.headers) {
-                Found::None => LoginProblem::NoCookie,
-                Found::One(_) | Found::Several(_) => LoginProblem::Expired,
-            };
-            let sheet = Sheet {
-                return_to: return_to.as_str(),
-                typed,
-                problem: Some(problem),
-                ..Sheet::default()
-            };
-            return self.way_in(request, &sheet);
+            return self.begin_again(request, typed);
         };
         if !field("passkey").is_empty() {
             let answer = (field("passkey_state"), field("passkey"));
@@ -162,8 +152,40 @@ impl Portal {
                 };
                 self.let_in(request, admission, (&typed, returned)).await
             }
+            Step::GoOn(half) => {
+                // Who has a second step is known by the name that was typed.
+                let Some(epoch) = before else {
+                    let problem = LoginProblem::Unavailable;
+                    return Ok(self.form_again(request, (&typed, &returned), problem));
+                };
+                let Returned {
+                    browser, pending, ..
+                } = &returned;
+                let so_far = (pending, typed.remember, epoch);
+                Ok(self.ask_for_code(request, half, (browser, so_far)))
+            }
             Step::Refuse(refusal) => Ok(self.refuse(request, (&typed, &returned), refusal)),
         }
+    }
+
+    /// Too old, another browser's, or the browser keeps no cookies: a fresh form serves all three.
+    pub(super) fn begin_again(
+        &self,
+        request: &PortalRequest<'_>,
+        typed: Typed<'_>,
+    ) -> Result<Page, PortalError> {
+        let return_to = Self::return_to(request);
+        let problem = match self.browser_cookie.find(request.headers) {
+            Found::None => LoginProblem::NoCookie,
+            Found::One(_) | Found::Several(_) => LoginProblem::Expired,
+        };
+        let sheet = Sheet {
+            return_to: return_to.as_str(),
+            typed,
+            problem: Some(problem),
+            ..Sheet::default()
+        };
+        self.way_in(request, &sheet)
     }
 
     pub(super) async fn let_in(
@@ -214,73 +236,6 @@ impl Portal {
             method,
             browser,
             pending,
-        })
-    }
-
-    /// The form of the way in that was chosen, the way to where it is, or the choice.
-    fn way_in(&self, request: &PortalRequest<'_>, sheet: &Sheet<'_>) -> Result<Page, PortalError> {
-        let Some(provider) = self.chosen(request, sheet) else {
-            return match self.providers.as_slice() {
-                [] => Err(PortalError::NotFound),
-                several => Ok(self.choice(request, (several, sheet))),
-            };
-        };
-        match &provider.means {
-            Means::AtApp(page) => {
-                let asked = (sheet.return_to, sheet.anew);
-                self.send_to_app(request, (provider, page), asked)
-            }
-            Means::Form(_) => Ok(self.form(request, provider, sheet)),
-            Means::Elsewhere(oidc) => {
-                let asked = (sheet.return_to, sheet.anew);
-                self.send_away(request, (provider, oidc), asked)
-            }
-        }
-    }
-
-    pub(super) fn provider(&self, id: &str) -> Option<&Provider> {
-        self.providers.iter().find(|provider| provider.id == id)
-    }
-
-    /// Who has to show anew who they are does it where they did, if that can be shown there.
-    fn chosen(&self, request: &PortalRequest<'_>, sheet: &Sheet<'_>) -> Option<&Provider> {
-        let named = request.parameter("provider");
-        let session = request.session.filter(|_| sheet.anew);
-        let identity = session.and_then(LiveSession::identity);
-        let theirs = identity.map(|identity| identity.subject.provider.as_str());
-        let found = named.as_deref().and_then(|id| self.provider(id));
-        let theirs = theirs.and_then(|id| self.provider(id));
-        let theirs = theirs.filter(|provider| match &provider.means {
-            Means::AtApp(_) | Means::Form(_) => true,
-            Means::Elsewhere(site) => site.tells_when(),
-        });
-        found.or(theirs).or(match self.providers.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        })
-    }
-
-    fn choice(
-        &self,
-        request: &PortalRequest<'_>,
-        (providers, sheet): (&[Provider], &Sheet<'_>),
-    ) -> Page {
-        let mut fields = vec![("return_to", sheet.return_to)];
-        fields.extend(sheet.anew.then_some(("prompt", "login")));
-        fields.extend(request.parameter(AGAIN).map(|_| (AGAIN, "yes")));
-        let ways: Vec<_> = providers
-            .iter()
-            .map(|provider| Choice {
-                id: &provider.id,
-                name: &provider.name,
-                leads_away: matches!(provider.means, Means::Elsewhere(_)),
-            })
-            .collect();
-        self.pages.chooser(&ChooserView {
-            host: request.host,
-            fields: &fields,
-            ways: &ways,
-            problem: sheet.problem,
         })
     }
 
@@ -339,7 +294,12 @@ impl Portal {
         self.form(request, returned.provider, &sheet)
     }
 
-    fn form(&self, request: &PortalRequest<'_>, provider: &Provider, sheet: &Sheet<'_>) -> Page {
+    pub(super) fn form(
+        &self,
+        request: &PortalRequest<'_>,
+        provider: &Provider,
+        sheet: &Sheet<'_>,
+    ) -> Page {
         let signed_in_as = request.session.and_then(LiveSession::identity);
         let signed_in_as = signed_in_as.filter(|identity| identity.subject.provider == provider.id);
         let signed_in_as = signed_in_as.map(|identity| identity.user.as_str());
@@ -400,6 +360,6 @@ impl Portal {
 }
 
 /// What strangers typed, short enough to be logged.
-fn clipped(text: &str) -> String {
+pub(super) fn clipped(text: &str) -> String {
     text.chars().take(64).collect()
 }

@@ -41,8 +41,14 @@ pub enum Purpose {
     Namespace,
     /// A question to an authenticator, on its way.
     Passkey,
+    /// The index by which it is known which codes were used.
+    OneTimeCode,
     /// A login on its way: travels in `state`, nothing is stored.
     PendingLogin,
+    /// What an authenticator app shares with us, in the users file.
+    SecondFactor,
+    /// A login whose password was right, on its way to the second factor; and an enrolment.
+    SecondStep,
     /// What an app keeps in a session, where the app has a key of its own.
     SessionData,
     /// A session's own data key, wrapped by its token.
@@ -70,7 +76,10 @@ impl Purpose {
             Self::Listing => b"doorward 1 listing",
             Self::Namespace => b"doorward 1 namespace",
             Self::Passkey => b"doorward 1 passkey",
+            Self::OneTimeCode => b"doorward 1 one-time code",
             Self::PendingLogin => b"doorward 1 pending login",
+            Self::SecondFactor => b"doorward 1 second factor",
+            Self::SecondStep => b"doorward 1 second step",
             Self::SessionData => b"doorward 1 session data",
             Self::SessionKey => b"doorward 1 session key",
             Self::Subject => b"doorward 1 subject",

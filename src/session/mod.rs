@@ -2,6 +2,7 @@
 
 mod binding;
 mod cache;
+mod claiming;
 mod cookie;
 mod crowd;
 mod data;

@@ -137,6 +137,31 @@ pub enum AuditEvent {
         user: String,
         address: IpAddr,
     },
+    /// A recovery code took the place of the authenticator app's.
+    RecoveryCodeUsed {
+        provider: String,
+        user: String,
+        left: usize,
+        address: IpAddr,
+    },
+    /// A user changed the second step of their logins.
+    SecondFactorChanged {
+        /// Absent where it was part of a login.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sid: Option<String>,
+        provider: String,
+        user: String,
+        /// `enabled`, `disabled` or `recovery_codes`.
+        change: &'static str,
+        ended: usize,
+        address: IpAddr,
+    },
+    /// A code was wrong whose user's password, or session, was right.
+    SecondFactorFailed {
+        provider: String,
+        user: String,
+        address: IpAddr,
+    },
     SessionEnded {
         sid: String,
         reason: &'static str,

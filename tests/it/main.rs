@@ -72,4 +72,5 @@ mod store_crash;
 mod support;
 mod throttle;
 mod tls;
+mod two_factor;
 mod websocket;

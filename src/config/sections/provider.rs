@@ -10,7 +10,7 @@ use super::provider_external::{self, Place};
 use super::provider_passkeys::{self, RpId};
 use super::{provider_ldap, provider_oauth2, provider_oidc};
 use crate::config::reader::{Section, Value, quoted};
-use crate::login::{Kind, LocalSettings, Settings, TOKENS};
+use crate::login::{Kind, LocalSettings, Requirement, Settings, TOKENS};
 
 #[derive(Debug)]
 pub(super) struct Provider {
@@ -153,6 +153,15 @@ fn local(section: &Section<'_>, others: &mut Providers) -> Option<LocalSettings>
         .required("users", "users = \"users.toml\"")
         .and_then(|value| value.path());
     let max_attempts = section.integer_in("max_attempts", 1..=10_000).unwrap_or(10);
+    let second_factor = section
+        .value("second_factor")
+        .and_then(|value| {
+            value.choice(&[
+                ("optional", Requirement::Optional),
+                ("required", Requirement::Required),
+            ])
+        })
+        .unwrap_or_default();
     let attempt_window = section.duration("attempt_window", Duration::from_mins(15));
     let rp_id = provider_passkeys::read(section);
     others.rp_id.clone_from(&rp_id);
@@ -161,6 +170,7 @@ fn local(section: &Section<'_>, others: &mut Providers) -> Option<LocalSettings>
         max_attempts,
         attempt_window,
         rp_id: rp_id.map(|(domain, _)| domain),
+        second_factor,
     })
 }
 
