@@ -127,7 +127,11 @@ const MISTAKES: [(&str, &str, &str); 26] = [
         "is not the address of a directory",
     ),
     ("url", "url = \"ldaps://\"", "names no server"),
-    ("url", "url = \"ldap:ldap.example.com\"", "names no server"),
+    (
+        "url",
+        "url = \"ldap:ldap.example.com\"",
+        "holds more than a server",
+    ),
     (
         "url",
         "url = \"ldaps://ldap.example.com/dc=example\"",
@@ -179,7 +183,7 @@ const MISTAKES: [(&str, &str, &str); 26] = [
     ("user_filter", "", "provider.user_filter: is missing"),
     (
         "user_filter",
-        "user_filter = \"uid={user}\"",
+        "user_filter = \"(uid={user}\"",
         "is not a filter",
     ),
     (
