@@ -40,10 +40,11 @@ pub use chooser::{Choice, ChooserView};
 pub use kept::{KeptPost, NotSent, Sender, wanted};
 pub use login_problem::LoginProblem;
 pub use origin::{is_from_here, is_same_origin};
-pub use pages::{ErrorView, GoingRoundView, LoginView, Pages, SignedInView};
+pub use pages::{ErrorView, LoginView, Pages, SignedInView};
 pub use passkeys_page::{PasskeyRow, PasskeyView, PasskeysView};
 pub use renewal::Edge;
 pub use return_to::ReturnTo;
+pub use rounds::GoingRoundView;
 pub use session_list::{SessionRow, SessionsView};
 pub use sign_out::Parting;
 

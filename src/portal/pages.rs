@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 use super::login_problem::{LoginProblem, TRY_AGAIN};
@@ -55,18 +54,6 @@ pub struct SignedInView<'a> {
     pub password_url: Option<&'a str>,
     pub two_factor_url: Option<&'a str>,
     pub form_token: &'a str,
-}
-
-/// What [`Pages::going_round`] shows.
-#[derive(Clone, Copy, Debug)]
-pub struct GoingRoundView<'a> {
-    pub host: &'a str,
-    pub rounds: u8,
-    /// What is likely behind it, and what the reader may do about it: whole sentences.
-    pub cause: &'a str,
-    pub advice: &'a str,
-    /// What is asked of the login page to try once more, by way of this page's own address: names and values.
-    pub again: &'a [(&'a str, &'a str)],
 }
 
 /// What [`Pages::error`] shows.
@@ -203,24 +190,6 @@ impl Pages {
                 password_url => view.password_url,
                 two_factor_url => view.two_factor_url,
                 form_token => view.form_token,
-            },
-        )
-    }
-
-    /// In place of one more login that would lead nowhere.
-    pub fn going_round(&self, view: &GoingRoundView<'_>) -> Page {
-        self.page(
-            &Sheet {
-                template: "going_round.html",
-                status: StatusCode::BAD_REQUEST,
-                has_form: true,
-            },
-            &context! {
-                host => view.host,
-                rounds => view.rounds,
-                cause => view.cause,
-                advice => view.advice,
-                again => Value::from(Serde(view.again)),
             },
         )
     }
@@ -412,6 +381,7 @@ fn retry_after(page: &mut Page, span: Duration) {
 mod tests {
     use std::collections::HashMap;
 
+    use super::super::GoingRoundView;
     use super::*;
 
     const HOSTILE: &str = "\"><script>alert('1')</script>&{{ 7*7 }}";

@@ -2,8 +2,12 @@
 //! counted travels in the cookie that recognises the browser, so nothing is kept here; a browser that drops that one too
 //! cannot log in at all, and is told so.
 
-use super::pages::GoingRoundView;
-use super::{Portal, PortalRequest, ReturnTo};
+use http::StatusCode;
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+
+use super::pages::Sheet;
+use super::{Pages, Portal, PortalRequest, ReturnTo};
 use crate::login::Browser;
 use crate::session::Found;
 use crate::wire::Page;
@@ -24,6 +28,38 @@ enum Cause {
     Host,
     /// Several cookies of the name come.
     Tossed,
+}
+
+/// What [`Pages::going_round`] shows.
+#[derive(Clone, Copy, Debug)]
+pub struct GoingRoundView<'a> {
+    pub host: &'a str,
+    pub rounds: u8,
+    /// What is likely behind it, and what the reader may do about it: whole sentences.
+    pub cause: &'a str,
+    pub advice: &'a str,
+    /// What is asked of the login page to try once more, by way of this page's own address: names and values.
+    pub again: &'a [(&'a str, &'a str)],
+}
+
+impl Pages {
+    /// In place of one more login that would lead nowhere.
+    pub fn going_round(&self, view: &GoingRoundView<'_>) -> Page {
+        self.page(
+            &Sheet {
+                template: "going_round.html",
+                status: StatusCode::BAD_REQUEST,
+                has_form: true,
+            },
+            &context! {
+                host => view.host,
+                rounds => view.rounds,
+                cause => view.cause,
+                advice => view.advice,
+                again => Value::from(Serde(view.again)),
+            },
+        )
+    }
 }
 
 impl Portal {
