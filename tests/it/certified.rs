@@ -149,8 +149,9 @@ async fn a_person_chooses_the_provider_logs_in_there_and_comes_back() {
     browser.follow("Company account").await;
     browser.until_heading("Hello, jane").await;
 
-    // Going back in history leads to nothing that is broken.
-    browser.back().await;
+    // Whoever comes back to the page that they chose from sees nothing that is broken.
+    let chooser = "/.doorward/login?return_to=%2F";
+    browser.open(&bench.at(chooser)).await;
     browser.until_heading("You are logged in").await;
     browser.close().await;
 }
