@@ -427,7 +427,7 @@ async fn a_person_ends_a_session_that_they_do_not_know() {
 }
 
 /// What has less contrast than WCAG AA asks for (4.5 to 1), or is a smaller target than it allows (24 by 24).
-async fn unreadable(browser: &Chromium) -> String {
+pub async fn unreadable(browser: &Chromium) -> String {
     const LOOK: &str = r#"
         const rgb = text => text.match(/[\d.]+/g).map(Number);
         const light = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)

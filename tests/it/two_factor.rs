@@ -9,9 +9,10 @@ use doorward::login::UserFile;
 use serde_json::json;
 use totp_rs::{Builder, Secret, Totp};
 
+use crate::chromium::{look, unreadable};
 use crate::oidc::Bench;
 use crate::support::{
-    Answer, Browser, PASSWORD, Proxy, ProxyBuilder, Recorded, Reply, Upstream, doorward,
+    Answer, Browser, Chromium, PASSWORD, Proxy, ProxyBuilder, Recorded, Reply, Upstream, doorward,
     eventually, proxy, upstream,
 };
 
@@ -651,4 +652,63 @@ fn cli(folder: &std::path::Path, words: &[&str]) -> (String, String) {
     let output = doorward(folder, &[words, &config].concat(), "");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (text(output.stdout), text(output.stderr))
+}
+
+/// In a real browser, and what its pages look like.
+#[tokio::test]
+async fn a_person_sets_up_a_second_step_and_logs_in_with_it() {
+    let app = upstream(|_: &Recorded| {
+        let page = "<!doctype html><title>App</title><h1>Hello</h1>";
+        Reply::with(200, "content-type: text/html\r\n", page)
+    })
+    .await;
+    let proxy = proxy().app(&app.url()).start();
+    let authority = proxy.path("site.pem");
+    let browser = Chromium::trusting(proxy.folder.path(), &authority, true).await;
+    let at = |path: &str| format!("https://localhost:{}{path}", proxy.addr.port());
+    let password = async |browser: &Chromium| {
+        browser.fill("input[name=user]", "alice").await;
+        browser.fill("input[name=password]", PASSWORD).await;
+        browser.click("button[type=submit]").await;
+    };
+    browser.open(&at("/.doorward/password")).await;
+    browser.until_heading("Log in").await;
+    password(&browser).await;
+    browser.until("input[autocomplete=new-password]").await;
+    look(&browser, "password").await;
+    assert_eq!(unreadable(&browser).await, "");
+
+    browser.open(&at(PAGE)).await;
+    browser.until("svg.qr").await;
+    look(&browser, "two-factor").await;
+    assert_eq!(unreadable(&browser).await, "");
+    let secret = browser.text("p.hint code").await.replace(' ', "");
+    let secret = Secret::try_from_base32(secret).unwrap();
+    let totp = Builder::new().with_secret(secret).build().unwrap();
+    browser.fill("input[name=code]", &code(&totp, &proxy)).await;
+    browser.click("button[value=enable]").await;
+    browser.until("li code").await;
+    look(&browser, "recovery-codes").await;
+    assert_eq!(unreadable(&browser).await, "");
+
+    browser.open(&at("/.doorward/logout")).await;
+    browser.click("form button").await;
+    browser.until_heading("You are logged out").await;
+    proxy.clock.advance(STEP);
+    browser.open(&at("/wiki")).await;
+    browser.until_heading("Log in").await;
+    password(&browser).await;
+    browser.until("input[autocomplete=one-time-code]").await;
+    look(&browser, "second-step").await;
+    assert_eq!(unreadable(&browser).await, "");
+    assert!(
+        app.requests().is_empty(),
+        "the password alone opens nothing"
+    );
+    browser.fill("input[name=code]", &code(&totp, &proxy)).await;
+    browser.click("button[type=submit]").await;
+    browser.until_heading("Hello").await;
+    assert_eq!(browser.url().await, at("/wiki"));
+    assert_eq!(app.last().one("remote-user"), "alice");
+    browser.close().await;
 }
