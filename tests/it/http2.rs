@@ -1,8 +1,10 @@
 //! HTTP/2 on the client's side: streams that do not hold each other up, windows, resets, and how a connection ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -390,9 +392,13 @@ async fn small_answers_keep_their_order_and_their_bytes_under_pressure() {
     let (h2, connection) = builder.handshake::<_, Bytes>(slow).await.unwrap();
     tokio::spawn(connection);
     let mut all = JoinSet::new();
+    // Fewer at once than the connection may have (128), so that none is refused whose place is free a moment later.
+    let places = Arc::new(Semaphore::new(100));
     for n in 0..300 {
         let (h2, request) = (h2.clone(), proxy.get(&format!("/{n}")));
+        let places = places.clone();
         all.spawn(async move {
+            let _place = places.acquire().await.unwrap();
             let mut h2 = soon("a stream", h2.ready()).await.unwrap();
             let response = h2.send_request(request, true).unwrap().0;
             let mut body = soon("a head", response).await.unwrap().into_body();
