@@ -1,32 +1,19 @@
 //! An app that logs people in: what its answer says of that goes to the portal, which begins the session. The route has to
 //! allow it; everywhere else the field is taken out unread.
 
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{Method, StatusCode};
 
 use super::Refusal;
 use super::aftermath::Aftermath;
 use super::exchange::Onward;
 use super::gate::Passed;
-use super::visit::{Kind, Notes, Visit};
-use crate::clock::Timestamp;
-use crate::portal::{Audience, LetIn, PortalRequest, Vouched};
-use crate::routing::Route;
+use super::original::Original;
+use super::visit::{Notes, Visit};
+use crate::portal::{LetIn, PortalRequest, Vouched};
 use crate::session::{EndReason, LiveSession};
 
 const LOGIN: HeaderName = HeaderName::from_static("doorward-login");
-
-/// A request whose answer may log its user in, as it was before anything was taken out of it.
-#[derive(Debug)]
-pub(super) struct Door {
-    /// Of external logins.
-    provider: String,
-    headers: HeaderMap,
-    method: Method,
-    is_page: bool,
-    asked: Timestamp,
-}
 
 /// Somebody whom an app has logged in.
 #[derive(Debug)]
@@ -36,34 +23,12 @@ pub(super) struct Entered {
     pub(super) aftermath: Aftermath,
 }
 
-impl Door {
-    /// `None` for almost every request: the route does not log people in, or not in this way.
-    pub(super) fn of(
-        route: &Route,
-        parts: &Parts,
-        kind: Kind,
-        now: Timestamp,
-    ) -> Option<Box<Self>> {
-        let provider = route.may_log_in.as_ref()?;
-        let is_asked = !matches!(parts.method, Method::HEAD | Method::OPTIONS);
-        (is_asked && !kind.upgrade).then(|| {
-            Box::new(Self {
-                provider: provider.clone(),
-                headers: parts.headers.clone(),
-                method: parts.method.clone(),
-                is_page: matches!(kind.asker.audience(), Audience::Form | Audience::Person),
-                asked: now,
-            })
-        })
-    }
-}
-
 impl Visit {
     /// Begins the session of somebody whom an app has logged in with this answer. What the app says is to be right in every
     /// respect: or else its whole answer is withheld, and nobody is logged in.
     pub(super) async fn enter(
         &self,
-        (door, onward): (&Door, &Onward<'_>),
+        (original, onward): (&Original, &Onward<'_>),
         (status, headers): (StatusCode, &HeaderMap),
         notes: &mut Notes,
     ) -> Result<Option<Entered>, Refusal> {
@@ -73,6 +38,9 @@ impl Visit {
             return Ok(None);
         }
         let Onward { route, host, .. } = *onward;
+        let Some(provider) = &route.may_log_in else {
+            return Ok(None);
+        };
         if !can_log_in(status, headers) {
             let status = status.as_u16();
             tracing::warn!(
@@ -85,10 +53,10 @@ impl Visit {
         let shared = &*self.pipeline.shared;
         let serves = |named: &str, port| shared.serves(named, port, host);
         let request = PortalRequest {
-            method: &door.method,
+            method: &original.method,
             place: &route.id,
             query: None,
-            headers: &door.headers,
+            headers: &original.headers,
             authority: host.authority(),
             host: &host.host,
             client: onward.client.ip,
@@ -96,10 +64,10 @@ impl Visit {
             serves: &serves,
         };
         let vouched = Vouched {
-            provider: &door.provider,
-            asked: door.asked,
-            method: &door.method,
-            is_page: door.is_page,
+            provider,
+            asked: original.came,
+            method: &original.method,
+            is_page: original.is_page,
             statement: &statement,
         };
         // The app goes on with its cookies in the new session, whatever becomes of this one.

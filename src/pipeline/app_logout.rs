@@ -1,54 +1,23 @@
 //! Where people log out at an app, their session here ends with the app's: as soon as the app has answered, and before
 //! anybody hears of that.
 
-use http::header::HeaderMap;
-use http::request::Parts;
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::Refusal;
 use super::aftermath::Aftermath;
 use super::exchange::Onward;
-use super::path::NormalPath;
-use super::visit::{Kind, Notes, Visit};
-use crate::portal::{Audience, PortalRequest};
-use crate::routing::Route;
+use super::original::Original;
+use super::visit::{Notes, Visit};
+use crate::portal::PortalRequest;
 use crate::session::EndReason;
 use crate::telemetry::AuditEvent;
-
-/// A request that logs out at the app, as it was before anything was taken out of it.
-#[derive(Debug)]
-pub(super) struct Exit {
-    headers: HeaderMap,
-    method: Method,
-    is_page: bool,
-}
-
-impl Exit {
-    /// `None` for almost every request.
-    pub(super) fn of(
-        route: &Route,
-        parts: &Parts,
-        (path, kind): (&NormalPath<'_>, Kind),
-    ) -> Option<Box<Self>> {
-        let logout = route.logout.as_ref()?;
-        let is_asked = logout.is_asked(&parts.method, path.as_str()) && !kind.upgrade;
-        is_asked.then(|| {
-            let audience = kind.asker.audience();
-            Box::new(Self {
-                headers: parts.headers.clone(),
-                method: parts.method.clone(),
-                is_page: matches!(audience, Audience::Form | Audience::Person),
-            })
-        })
-    }
-}
 
 impl Visit {
     /// Ends the session of somebody whom the app has just logged out. What another site makes a browser do ends the app's
     /// session at most: that is between the two of them.
     pub(super) async fn leave(
         &self,
-        (exit, onward): (&Exit, &Onward<'_>),
+        (original, onward): (&Original, &Onward<'_>),
         status: StatusCode,
         notes: &mut Notes,
     ) -> Result<Option<Aftermath>, Refusal> {
@@ -61,7 +30,7 @@ impl Visit {
         }
         let Onward { route, host, .. } = *onward;
         let shared = &*self.pipeline.shared;
-        if !crate::portal::is_from_here(&exit.method, &exit.headers, host.authority()) {
+        if !crate::portal::is_from_here(&original.method, &original.headers, host.authority()) {
             let (place, address) = (route.id.clone(), onward.client.ip);
             shared
                 .audit
@@ -70,10 +39,10 @@ impl Visit {
         }
         let serves = |named: &str, port| shared.serves(named, port, host);
         let request = PortalRequest {
-            method: &exit.method,
+            method: &original.method,
             place: &route.id,
             query: None,
-            headers: &exit.headers,
+            headers: &original.headers,
             authority: host.authority(),
             host: &host.host,
             client: onward.client.ip,
@@ -91,7 +60,7 @@ impl Visit {
         (notes.session, notes.clear_cookie, notes.begun) = (None, true, None);
         Ok(Some(Aftermath {
             cookies: parting.cookies,
-            target: parting.target.filter(|_| exit.is_page),
+            target: parting.target.filter(|_| original.is_page),
             clear_site_data: shared.portal.clear_site_data.clone(),
         }))
     }

@@ -6,8 +6,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 
 use super::Refusal;
-use super::app_login::{Door, Entered};
-use super::app_logout::Exit;
+use super::app_login::Entered;
 use super::body::Body;
 use super::caching;
 use super::data::Keeper;
@@ -15,6 +14,7 @@ use super::forward::{self, Statement};
 use super::gate::Passed;
 use super::jar::Basket;
 use super::memo::HostMemo;
+use super::original::Original;
 use super::path::NormalPath;
 use super::visit::{Kind, Notes, Visit};
 use crate::edge::ClientAddr;
@@ -33,10 +33,8 @@ pub(super) struct Onward<'a> {
     pub(super) client: &'a ClientAddr,
     pub(super) kind: Kind,
     pub(super) passed: &'a Passed,
-    /// Its answer may log its user in.
-    pub(super) door: Option<&'a Door>,
-    /// Its answer may end its session.
-    pub(super) exit: Option<&'a Exit>,
+    /// As it came, where its answer may begin or end a session.
+    pub(super) original: Option<&'a Original>,
 }
 
 impl Visit {
@@ -58,17 +56,18 @@ impl Visit {
         if let Some(basket) = &basket {
             basket.fill_request(&mut parts.headers, &self.pipeline.shared);
         }
-        let shown = onward.door.and(parts.headers.get(header::COOKIE)).cloned();
+        let door = onward.original.filter(|original| original.may_log_in);
+        let shown = door.and(parts.headers.get(header::COOKIE)).cloned();
         let mut response = if onward.kind.upgrade {
             let request = Request::from_parts(leave(parts), body);
             Box::pin(self.upgrade((request, app), route, passed)).await?
         } else {
             self.send((parts, body, app), route, passed).await?
         };
-        let entered = match onward.door {
-            Some(door) => {
+        let entered = match door {
+            Some(original) => {
                 let answer = (response.status(), response.headers());
-                Box::pin(self.enter((door, onward), answer, notes)).await?
+                Box::pin(self.enter((original, onward), answer, notes)).await?
             }
             None => None,
         };
@@ -90,10 +89,11 @@ impl Visit {
             forward::switch(response.headers_mut());
         }
         forward::complete_response(response.headers_mut(), route, target, onward.host);
-        let aftermath = match (entered, onward.exit) {
+        let exit = onward.original.filter(|original| original.logs_out);
+        let aftermath = match (entered, exit) {
             (Some(Entered { aftermath, .. }), _) => Some(aftermath),
-            (None, Some(exit)) => {
-                Box::pin(self.leave((exit, onward), response.status(), notes)).await?
+            (None, Some(original)) => {
+                Box::pin(self.leave((original, onward), response.status(), notes)).await?
             }
             (None, None) => None,
         };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri};
 use http_body::Body as _;
@@ -13,79 +13,37 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::Refusal;
 use super::gate::Passed;
 use super::memo::HostMemo;
-use super::visit::{Kind, Notes, Visit};
-use crate::portal::{Audience, Keeping, PortalError, PortalRequest, Sender, wanted};
-use crate::routing::Route;
+use super::original::Original;
+use super::visit::{Notes, Visit};
+use crate::portal::{Keeping, PortalError, PortalRequest, Sender, wanted};
 use crate::session::{DataError, LiveSession, Visitor};
 use crate::wire::ClientBody;
 
 /// How long a form may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What browsers send forms as.
-const FORMS: [&[u8]; 3] = [
-    b"application/x-www-form-urlencoded",
-    b"multipart/form-data",
-    b"text/plain",
-];
-
-/// A form that may be kept, as it was before our own cookies were taken out of it.
-#[derive(Debug)]
-pub(super) struct Keepable {
-    sender: Sender,
-    max: usize,
-    /// As it came; a form that was kept before comes with more.
-    headers: HeaderMap,
-}
-
 impl Visit {
-    /// `None` for almost every request: its route keeps no forms, or it is none.
-    pub(super) fn keepable(
-        &self,
-        route: &Route,
-        parts: &Parts,
-        (kind, host): (Kind, &HostMemo),
-    ) -> Option<Box<Keepable>> {
-        let max = route.keep_posts?;
-        let content_type = parts.headers.get(header::CONTENT_TYPE)?.as_bytes();
-        let essence = content_type.split(|byte| *byte == b';').next()?;
-        let is_form = parts.method == Method::POST
-            && kind.asker.audience() == Audience::Form
-            && FORMS
-                .iter()
-                .any(|form| form.eq_ignore_ascii_case(essence.trim_ascii()));
-        if !is_form {
-            return None;
-        }
-        let portal = &self.pipeline.shared.portal;
-        let sender = portal.sender(&parts.headers, host.authority())?;
-        let headers = parts.headers.clone();
-        Some(Box::new(Keepable {
-            sender,
-            max,
-            headers,
-        }))
-    }
-
     /// Puts a form by whose sender has to log in first. What cannot be kept is not: the sender is told.
     pub(super) async fn put_by(
         &self,
-        keepable: Option<Box<Keepable>>,
+        original: Option<&Original>,
         from: (&Uri, &HostMemo),
         body: ClientBody,
         notes: &mut Notes,
     ) -> Keeping {
-        match keepable {
-            Some(form) => Box::pin(self.put_form_by(&form, from, body, notes)).await,
+        let max = notes.route.as_ref().and_then(|route| route.keep_posts);
+        let form = original.and_then(|original| Some((original, original.sender.as_ref()?)));
+        match form.zip(max) {
+            Some((form, max)) => Box::pin(self.put_form_by(form, from, (body, max), notes)).await,
             None => Keeping::No,
         }
     }
 
     async fn put_form_by(
         &self,
-        keepable: &Keepable,
+        (original, sender): (&Original, &Sender),
         (uri, host): (&Uri, &HostMemo),
-        body: ClientBody,
+        (body, max): (ClientBody, usize),
         notes: &mut Notes,
     ) -> Keeping {
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
@@ -94,15 +52,15 @@ impl Visit {
         if is_out_of_reach || wanted(target).is_some() {
             return Keeping::No;
         }
-        let content = match read(body, keepable.max).await {
+        let content = match read(body, max).await {
             Ok(content) => content,
             Err(keeping) => return keeping,
         };
         let shared = &*self.pipeline.shared;
-        let content_type = keepable.headers.get(header::CONTENT_TYPE);
+        let content_type = original.headers.get(header::CONTENT_TYPE);
         let content_type = content_type.map_or(&b""[..], HeaderValue::as_bytes);
         let post = shared.portal.to_keep(
-            &keepable.sender,
+            sender,
             notes.session.as_ref(),
             (host.authority(), target),
             (content_type, &content),
@@ -110,7 +68,7 @@ impl Visit {
         let Some(post) = post.and_then(|post| post.write()) else {
             return Keeping::No;
         };
-        match self.store(keepable, &post, notes).await {
+        match self.store(original, &post, notes).await {
             Ok(()) => Keeping::Kept,
             Err(error) => {
                 tracing::warn!(%error, "a form is not kept");
@@ -121,7 +79,7 @@ impl Visit {
 
     async fn store(
         &self,
-        keepable: &Keepable,
+        original: &Original,
         post: &[u8],
         notes: &mut Notes,
     ) -> Result<(), DataError> {
@@ -131,7 +89,7 @@ impl Visit {
         }
         let visitor = Visitor {
             address: notes.client.unwrap_or(self.peer.addr.ip()),
-            user_agent: keepable.headers.get(header::USER_AGENT).cloned(),
+            user_agent: original.headers.get(header::USER_AGENT).cloned(),
         };
         let begun = shared.sessions.keep_post_of_visitor(&visitor, post).await?;
         notes.begun = Some(begun.ok_or(DataError::Gone)?.cookie);
@@ -142,7 +100,7 @@ impl Visit {
     pub(super) async fn take_up(
         &self,
         (parts, body): (&mut Parts, ClientBody),
-        keepable: Option<&Keepable>,
+        original: Option<&Original>,
         (host, passed): (&HostMemo, &Passed),
         notes: &Notes,
     ) -> Result<ClientBody, Refusal> {
@@ -155,7 +113,8 @@ impl Visit {
         }
         let target = parts.uri.path_and_query();
         let target = target.and_then(|target| wanted(target.as_str()));
-        match (keepable, target, passed.session()) {
+        let form = original.filter(|original| original.sender.is_some());
+        match (form, target, passed.session()) {
             // Not from our own page: the app would take the token of our form for one of its own.
             (None, Some(_), _) => Err(Refusal::Portal(PortalError::CrossSite)),
             (Some(form), Some((target, id)), Some(session)) => {
@@ -170,7 +129,7 @@ impl Visit {
     async fn take_form_up(
         &self,
         (parts, body): (&mut Parts, ClientBody),
-        keepable: &Keepable,
+        original: &Original,
         (host, session, (target, id)): (&HostMemo, &LiveSession, (String, [u8; 16])),
         notes: &Notes,
     ) -> Result<ClientBody, Refusal> {
@@ -180,7 +139,7 @@ impl Visit {
             method: &parts.method,
             place: "kept",
             query: None,
-            headers: &keepable.headers,
+            headers: &original.headers,
             authority: host.authority(),
             host: &host.host,
             client: notes.client.unwrap_or(self.peer.addr.ip()),

@@ -20,6 +20,7 @@ pub mod hop;
 mod jar;
 mod kept;
 mod memo;
+mod original;
 pub mod path;
 mod recall;
 mod refusal;

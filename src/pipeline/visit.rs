@@ -12,8 +12,6 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 
 use super::admit::{AdmitError, Admitted, admit, has_too_many_fields};
-use super::app_login::Door;
-use super::app_logout::Exit;
 use super::body::Body;
 use super::cors;
 use super::exchange::Onward;
@@ -185,14 +183,13 @@ impl Visit {
         notes.route = Some(route.clone());
         notes.reader = cors::reader(route, &parts.headers);
         // Before our own cookies are taken out.
-        let door = Door::of(route, parts, kind, shared.clock.now());
-        let keepable = self.keepable(route, parts, (kind, &host));
-        let exit = Exit::of(route, parts, (&path, kind));
+        let original = self.original(route, parts, (&path, kind, &host));
+        let original = original.as_deref();
         let passed = match self.decided(&mut parts.headers, route, notes).await? {
             Decision::Pass(passed) => passed,
             Decision::NeedsLogin { anew } => {
                 notes.anew |= anew;
-                let keeping = self.put_by(keepable, (&uri, &host), body, notes).await;
+                let keeping = self.put_by(original, (&uri, &host), body, notes).await;
                 let of = (&parts.headers, &*host);
                 return Ok(self.challenge((kind, &uri, keeping), of, notes));
             }
@@ -200,8 +197,7 @@ impl Visit {
         };
         let from = (&parts.headers, host.authority());
         self.demand_own_socket(from, kind.upgrade, (route, client.ip))?;
-        let form = keepable.as_deref();
-        let body = self.take_up((parts, body), form, (&host, &passed), notes);
+        let body = self.take_up((parts, body), original, (&host, &passed), notes);
         let body = body.await?;
         let onward = Onward {
             route,
@@ -210,8 +206,7 @@ impl Visit {
             client: &client,
             kind,
             passed: &passed,
-            door: door.as_deref(),
-            exit: exit.as_deref(),
+            original,
         };
         match self.forward((parts, body), &onward, notes).await {
             // The session ended meanwhile, so the answer is what the next request would get.

@@ -76,6 +76,11 @@ impl Route {
         self.keeps_things() || self.may_log_in.is_some() || self.keep_posts.is_some()
     }
 
+    /// Whether some of its requests are looked at again once our own cookies have been taken out of them.
+    pub fn looks_back(&self) -> bool {
+        self.may_log_in.is_some() || self.logout.is_some() || self.keep_posts.is_some()
+    }
+
     /// Whether some method is served by both.
     pub fn shares_methods(&self, other: &Self) -> bool {
         match (self.methods.is_empty(), other.methods.is_empty()) {
