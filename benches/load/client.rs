@@ -1,6 +1,7 @@
 //! Connections that ask: plain, TLS with HTTP/1.1, TLS with HTTP/2. And one that logs in first.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,15 +10,50 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::proxy::{PASSWORD, Proxy, USER};
 
 /// HTTP/2 requests under way on one connection.
 const STREAMS: usize = 8;
+
+/// Made once, so that a connection costs the client no more than its handshake.
+pub struct Connectors {
+    http1: TlsConnector,
+    http2: TlsConnector,
+}
+
+impl Connectors {
+    pub fn trusting(ca: &Path) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(ca).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions();
+        let mut config = config
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // Everybody comes for the first time.
+        config.resumption = Resumption::disabled();
+        let speaking = |protocol: &[u8]| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            TlsConnector::from(Arc::new(config))
+        };
+        Self {
+            http1: speaking(b"http/1.1"),
+            http2: speaking(b"h2"),
+        }
+    }
+}
 
 /// What a browser says with every request.
 const FIELDS: [(&str, &str); 7] = [
@@ -115,7 +151,7 @@ pub async fn http1(proxy: &Proxy, cookie: &str, count: usize) -> Vec<Asker> {
 pub async fn http2(proxy: &Proxy, cookie: &str, count: usize) -> Vec<Asker> {
     let mut askers = Vec::new();
     while askers.len() < count {
-        let stream = TokioIo::new(secure(proxy, b"h2").await);
+        let stream = TokioIo::new(secure(&proxy.connectors.http2, proxy.addr).await);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)
             .await
             .unwrap();
@@ -179,7 +215,7 @@ fn cookies(headers: &HeaderMap) -> String {
 }
 
 async fn secure_http1(proxy: &Proxy, cookie: Option<String>) -> Asker {
-    let stream = TokioIo::new(secure(proxy, b"http/1.1").await);
+    let stream = TokioIo::new(secure(&proxy.connectors.http1, proxy.addr).await);
     let (sender, connection) = http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let host = Some(format!("localhost:{}", proxy.addr.port()));
@@ -191,25 +227,10 @@ async fn secure_http1(proxy: &Proxy, cookie: Option<String>) -> Asker {
     }
 }
 
-async fn secure(proxy: &Proxy, protocol: &[u8]) -> TlsStream<TcpStream> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(&proxy.ca).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config =
-        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = config
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
+async fn secure(connector: &TlsConnector, addr: SocketAddr) -> TlsStream<TcpStream> {
     let name = ServerName::try_from("localhost").unwrap();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    connector
-        .connect(name, connect(proxy.addr).await)
-        .await
-        .unwrap()
+    let connecting = connector.connect(name, connect(addr).await);
+    connecting.await.unwrap()
 }
 
 async fn connect(addr: SocketAddr) -> TcpStream {

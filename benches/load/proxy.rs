@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ChildStderr, Command, Stdio};
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use crate::app::Process;
+use crate::client::Connectors;
 
 pub const USER: &str = "alice";
 pub const PASSWORD: &str = "correct horse battery";
 
 pub struct Proxy {
     pub addr: SocketAddr,
-    pub ca: PathBuf,
+    pub connectors: Connectors,
     process: Process,
     _folder: TempDir,
 }
@@ -35,7 +36,7 @@ impl Proxy {
         let addr = tokio::time::timeout(Duration::from_secs(30), addr).await;
         Self {
             addr: addr.expect("doorward did not start in time").unwrap(),
-            ca: folder.path().join("certs/ca.pem"),
+            connectors: Connectors::trusting(&folder.path().join("certs/ca.pem")),
             process,
             _folder: folder,
         }

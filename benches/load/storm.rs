@@ -110,17 +110,17 @@ async fn ask_every(
     (asker, times)
 }
 
-/// Logs in `logins_per_second` times a second for a slice, on a thread of its own.
+/// Logs in `logins_per_second` times a second for a slice, on a thread of its own. It is behind the others: people who log in
+/// are not on the machine of those who are measured.
 fn break_out(storm: Storm, proxy: &Arc<Proxy>) -> Logins {
+    rustix::process::nice(19).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     runtime.unwrap().block_on(async {
         let began = Instant::now();
-        let every = Duration::from_secs(1) / storm.logins_per_second;
-        let mut due = began;
         let mut under_way = JoinSet::new();
-        while due < began + storm.slice {
+        for due in moments(storm).map(|moment| began + moment) {
             sleep_until(due).await;
             let proxy = Arc::clone(proxy);
             under_way.spawn(async move {
@@ -128,7 +128,6 @@ fn break_out(storm: Storm, proxy: &Arc<Proxy>) -> Logins {
                 let is_in = client::try_to_log_in(&proxy).await.is_some();
                 (is_in, began.elapsed())
             });
-            due += every;
         }
         let mut logins = Logins::default();
         for (is_in, took) in under_way.join_all().await {
@@ -136,6 +135,16 @@ fn break_out(storm: Storm, proxy: &Arc<Proxy>) -> Logins {
         }
         logins
     })
+}
+
+/// When people log in: as many in every second, at no equal distances, or all would meet the same of those that are measured.
+/// Multiples of the golden ratio, less what is whole in them, are spread evenly.
+fn moments(storm: Storm) -> impl Iterator<Item = Duration> {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    let every = Duration::from_secs(1) / storm.logins_per_second;
+    let all = (0_u32..)
+        .map(move |number| every * number + every.mul_f64((f64::from(number) * GOLDEN).fract()));
+    all.take_while(move |moment| *moment < storm.slice)
 }
 
 impl Logins {

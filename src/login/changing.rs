@@ -9,7 +9,8 @@ use tokio::sync::OwnedMutexGuard;
 use zeroize::Zeroizing;
 
 use super::editing::Prepared;
-use super::hashing::{Hasher, HashingError};
+use super::hasher::Hasher;
+use super::hashing::HashingError;
 use super::own_edit::{Factor, OwnEdit};
 use super::password::LocalUsers;
 use super::rules::{NewPassword, PasswordRefused};

@@ -1,27 +1,15 @@
-//! Password hashing on threads of its own, few and with a short queue, so that a storm of logins cannot starve
-//! requests; what else takes long in a login may run there, too. It knows argon2id and no users.
+//! Password hashing with argon2id: what is computed on the threads of a [`Hasher`](super::Hasher). It knows no users.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread;
-
+use crate::secret::random;
 use argon2::{
     ARGON2ID_IDENT, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, password_hash,
 };
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::oneshot;
-
-use crate::secret::random;
 
 /// The most memory that one hash may ask for, in KiB.
 const MAX_MEMORY_KIB: u32 = 1024 * 1024;
 /// The most work that one hash may ask for: KiB times passes. About four seconds.
 const MAX_WORK_KIB: u64 = 4 * 1024 * 1024;
 const MAX_LANES: u32 = 16;
-/// What hashing threads are behind the others (`nice(2)`). About a tenth of a core that all want goes to one of them.
-const NICE: i32 = 10;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum HashingError {
@@ -34,79 +22,6 @@ pub enum HashingError {
     Unsupported,
     #[error("the password hash asks for more memory or time than is allowed")]
     TooCostly,
-}
-
-/// Hashes passwords with argon2id on its own threads.
-pub struct Hasher {
-    queue: Arc<Queue>,
-}
-
-impl Hasher {
-    /// Passwords that may wait where nothing else is said.
-    pub const QUEUE_LEN: usize = 64;
-
-    /// Half the cores: requests keep the other half, whatever the logins do.
-    pub fn default_threads() -> usize {
-        thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
-    }
-
-    /// Starts `threads` threads (at least one). At most `queue_len` jobs wait for them.
-    pub fn new(threads: usize, queue_len: usize) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue {
-            waiting: Mutex::new(Waiting::default()),
-            wake: Condvar::new(),
-            len: queue_len,
-        });
-        // Made first, so that its drop ends the threads already started when a later one cannot be.
-        let hasher = Self {
-            queue: Arc::clone(&queue),
-        };
-        for number in 0..threads.max(1) {
-            let queue = Arc::clone(&queue);
-            thread::Builder::new()
-                .name(format!("hashing-{number}"))
-                .spawn(move || {
-                    step_back();
-                    queue.work();
-                })?;
-        }
-        Ok(hasher)
-    }
-
-    /// Runs `work` on a hashing thread. It is skipped if the caller has gone before it begins.
-    pub(super) async fn run<T, F>(&self, work: F) -> Result<T, HashingError>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
-    {
-        let (answer, answered) = oneshot::channel();
-        self.queue.push(Box::new(Ticket { work, answer }))?;
-        answered.await.map_err(|_| HashingError::Failed)
-    }
-}
-
-impl fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = self.queue.waiting.lock().jobs.len();
-        f.debug_struct("Hasher")
-            .field("waiting", &waiting)
-            .field("queue_len", &self.queue.len)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Hasher {
-    fn drop(&mut self) {
-        self.queue.waiting.lock().closed = true;
-        self.queue.wake.notify_all();
-    }
-}
-
-/// Whoever is logged in goes before whoever logs in: a request that comes while this thread computes has the core at once,
-/// where it would wait for the end of a time slice otherwise.
-fn step_back() {
-    // A system that does not allow it has slower requests beside logins, and nothing worse.
-    let _niceness = rustix::process::nice(NICE);
 }
 
 /// The password's hash in PHC form, with a new salt and the parameters OWASP recommends (19 MiB, 2 passes, 1 lane).
@@ -164,105 +79,9 @@ fn parse(phc: &str) -> Result<PasswordHash, HashingError> {
     Ok(hash)
 }
 
-struct Queue {
-    waiting: Mutex<Waiting>,
-    wake: Condvar,
-    len: usize,
-}
-
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Box<dyn Job>>,
-    closed: bool,
-}
-
-impl Queue {
-    fn push(&self, job: Box<dyn Job>) -> Result<(), HashingError> {
-        let mut waiting = self.waiting.lock();
-        if waiting.jobs.len() >= self.len {
-            // Whoever has gone must not keep out whoever is here.
-            waiting.jobs.retain(|job| !job.is_abandoned());
-        }
-        if waiting.jobs.len() >= self.len {
-            return Err(HashingError::Busy);
-        }
-        waiting.jobs.push_back(job);
-        drop(waiting);
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    fn work(&self) {
-        while let Some(job) = self.next() {
-            if job.is_abandoned() {
-                continue;
-            }
-            // A panic drops the job's answer, which tells its caller; the thread lives on.
-            if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
-                tracing::error!("a hashing job panicked");
-            }
-        }
-    }
-
-    fn next(&self) -> Option<Box<dyn Job>> {
-        let mut waiting = self.waiting.lock();
-        loop {
-            if waiting.closed {
-                return None;
-            }
-            if let Some(job) = waiting.jobs.pop_front() {
-                return Some(job);
-            }
-            self.wake.wait(&mut waiting);
-        }
-    }
-}
-
-trait Job: Send {
-    fn is_abandoned(&self) -> bool;
-    fn run(self: Box<Self>);
-}
-
-struct Ticket<T, F> {
-    work: F,
-    answer: oneshot::Sender<T>,
-}
-
-impl<T: Send, F: FnOnce() -> T + Send> Job for Ticket<T, F> {
-    fn is_abandoned(&self) -> bool {
-        self.answer.is_closed()
-    }
-
-    fn run(self: Box<Self>) {
-        let Self { work, answer } = *self;
-        // A caller that has gone meanwhile needs no answer.
-        drop(answer.send(work()));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc;
-
     use super::*;
-
-    /// Occupies the only thread of `hasher` until the returned sender is used or dropped.
-    async fn occupy(hasher: &Arc<Hasher>) -> mpsc::Sender<()> {
-        let (release, wait) = mpsc::channel();
-        let (begun, has_begun) = oneshot::channel();
-        let hasher = Arc::clone(hasher);
-        tokio::spawn(async move {
-            hasher
-                .run(move || {
-                    begun.send(()).unwrap();
-                    wait.recv().ok()
-                })
-                .await
-        });
-        has_begun.await.unwrap();
-        release
-    }
 
     #[test]
     fn a_password_verifies_against_its_own_hash_and_no_other() {
@@ -313,40 +132,5 @@ mod tests {
         ] {
             assert_eq!(check_hash(phc), Err(HashingError::Unsupported), "{phc}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_answers_busy_at_once() {
-        let hasher = Arc::new(Hasher::new(1, 1).unwrap());
-        let release = occupy(&hasher).await;
-        let mut waiting = Box::pin(hasher.run(|| 7));
-        assert!(futures_util::poll!(&mut waiting).is_pending());
-        assert_eq!(hasher.run(|| 8).await, Err(HashingError::Busy));
-        drop(release);
-        assert_eq!(waiting.await, Ok(7));
-    }
-
-    #[tokio::test]
-    async fn a_job_whose_caller_has_gone_is_skipped_and_holds_no_place() {
-        let hasher = Arc::new(Hasher::new(1, 1).unwrap());
-        let release = occupy(&hasher).await;
-        let ran = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&ran);
-        let mut gone = Box::pin(hasher.run(move || count.fetch_add(1, Ordering::SeqCst)));
-        assert!(futures_util::poll!(&mut gone).is_pending());
-        drop(gone);
-        let mut next = Box::pin(hasher.run(|| 7));
-        assert!(futures_util::poll!(&mut next).is_pending());
-        drop(release);
-        assert_eq!(next.await, Ok(7));
-        assert_eq!(ran.load(Ordering::SeqCst), 0);
-    }
-
-    #[tokio::test]
-    async fn a_job_that_panics_fails_alone() {
-        let hasher = Hasher::new(1, 2).unwrap();
-        let failed = hasher.run(|| panic!("on purpose")).await;
-        assert_eq!(failed, Err::<(), _>(HashingError::Failed));
-        assert_eq!(hasher.run(|| 7).await, Ok(7));
     }
 }

@@ -4,6 +4,7 @@ mod changing;
 mod editing;
 mod external;
 mod grant;
+mod hasher;
 mod hashing;
 mod ldap;
 mod oauth2;
@@ -27,7 +28,8 @@ pub use changing::{ChangeError, OwnWish, Proven, Ready};
 pub use editing::{NewUser, Prepared};
 pub use external::ExternalSettings;
 pub use grant::Grant;
-pub use hashing::{HashCost, Hasher, HashingError};
+pub use hasher::Hasher;
+pub use hashing::{HashCost, HashingError};
 pub use ldap::{
     GroupSearch, LdapAttributes, LdapSecurity, LdapServer, LdapSettings, LdapUsers, ServiceAccount,
     placeholders,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::hashing::{self, Hasher, HashingError};
+use super::hasher::Hasher;
+use super::hashing::{self, HashingError};
 use super::roster::Roster;
 use super::rules;
 use super::second_step::Requirement;
