@@ -1,5 +1,5 @@
-//! Ends that no request finds out: a session that somebody waits on, with a stream or a tunnel, is over at the moment of
-//! its limit (R3, R5). Each has one place in the order of time, and no timer; it is looked at when its place comes.
+//! Ends that no request finds out: a session that somebody waits on, with a stream or a tunnel, or since apps are to be told,
+//! is over at the moment of its limit (R3, R5). Each has one place in the order of time, and no timer; it is looked at when its place comes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,8 +16,9 @@ use crate::clock::{TICK, Timestamp};
 /// Between two looks at most. A place whose session nobody holds any more is given up then.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// Before the store is asked again that gave no answer.
+/// Before the store is asked again that gave no answer; and where nothing is open that waits for it.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONG_PAUSE: Duration = Duration::from_mins(1);
 
 /// When to look at which session.
 #[derive(Debug, Default)]
@@ -89,7 +90,8 @@ impl Sessions {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(Unanswered) if now < live.expires() => {
-                    return self.registry.look_again(live, now.after(PAUSE));
+                    let pause = if live.has_open() { PAUSE } else { LONG_PAUSE };
+                    return self.registry.look_again(live, now.after(pause));
                 }
                 // What is open here ends in any case. What becomes of the session the store has to say.
                 Err(Unanswered) => {
@@ -120,6 +122,7 @@ impl Sessions {
                 self.registry.end(live.sid, EndReason::Elsewhere);
                 Ok(false)
             }
+            Err(_) if !live.has_open() => Err(Unanswered),
             Err(error) => {
                 tracing::warn!(sid = %live.sid, %error, "nobody knows whether a session with open streams goes on");
                 Err(Unanswered)

@@ -170,6 +170,7 @@ impl Sessions {
             live.end(EndReason::Elsewhere);
             return Err(AuthError::Ended);
         }
+        self.hold_for_apps(&live);
         let mut entry = Entry::new(hash, (live, open.private, key), stored.token.issued, read);
         if let Some(before) = before {
             entry = entry.in_place_of(before);

@@ -87,11 +87,11 @@ impl Registry {
             .collect()
     }
 
-    /// The sessions that are waited on.
+    /// The sessions with something open.
     pub(super) fn awaited(&self) -> Vec<Arc<Live>> {
         let all: Vec<_> = self.sessions.lock().values().cloned().collect();
         let held = all.iter().filter_map(Weak::upgrade);
-        held.filter(|live| live.place().is_some()).collect()
+        held.filter(|live| live.has_open()).collect()
     }
 
     /// Ends every session of a subject that began under an earlier epoch, for all who hold it.

@@ -1,10 +1,13 @@
 //! A logout at an app ends the session here, and an end here is told to the apps: what they are asked, in literal bytes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use doorward::clock::Clock;
 use doorward::identity::Subject;
 use doorward::session::EndReason;
 use http::Method;
+use tempfile::TempDir;
 
 use crate::support::{
     Answer, Browser, PASSWORD, Proxy, ProxyBuilder, Recorded, Reply, Upstream, eventually, proxy,
@@ -331,6 +334,89 @@ async fn an_app_is_told_of_every_end_once_with_its_own_cookies() {
     assert_eq!(outcomes(&proxy, "failed").await, 0);
 }
 
+/// A node whose cache has no room for who has sent two large forms.
+fn with_a_small_cache(app: &Upstream, folder: Option<(Arc<TempDir>, Clock)>) -> Proxy {
+    let form = "access = \"user\"\nkeep_posts = \"256KiB\"\nmax_auth_age = \"5m\"";
+    let proxy = proxy()
+        .embedded()
+        .with("session", "cache_size = \"1MiB\"")
+        .route("/", &app.url(), TOLD)
+        .route("/form", &app.url(), form);
+    match folder {
+        Some((folder, clock)) => proxy.after(folder, clock).start(),
+        None => proxy.start(),
+    }
+}
+
+/// Knows a session that nothing of the node seems to hold any more.
+async fn crowded_out(proxy: &Proxy, id: &str) {
+    let mut browser = known_to(proxy, id).await;
+    proxy.clock.advance(Duration::from_mins(6));
+    let origin = format!("https://{}", browser.authority());
+    let fields = [
+        ("content-type", "text/plain"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+        ("origin", origin.as_str()),
+    ];
+    for _ in 0..2 {
+        let large = "x".repeat(250_000);
+        let answer = browser.request(Method::POST, "/form", &fields, large).await;
+        assert!(answer.text().contains("It is kept"), "{}", answer.text());
+    }
+    eventually("the cache is empty", async || {
+        proxy.metric("doorward_session_cache_sessions").await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_app_is_told_when_a_session_idles_out_that_nobody_asks_for_any_more() {
+    let app = app().await;
+    let proxy = with_a_small_cache(&app, None);
+    crowded_out(&proxy, "one").await;
+    proxy.clock.advance(Duration::from_mins(29));
+    crowded_out(&proxy, "two").await;
+    assert_eq!(told(&app, 1).await, ["JSESSIONID=one"]);
+    let end = proxy.audited("session_ended").await;
+    assert_eq!(end["reason"], "idle_timeout");
+    assert_eq!(proxy.sessions().stored().await.unwrap(), 1);
+
+    // Nor does it matter who ends it.
+    let subject = Subject {
+        provider: "local".to_owned(),
+        id: "alice".to_owned(),
+    };
+    let all = proxy.sessions();
+    all.end_all_of(&subject, EndReason::Revoked).await.unwrap();
+    assert_eq!(told(&app, 2).await[1], "JSESSIONID=two");
+    eventually("all is counted", async || {
+        outcomes(&proxy, "done").await == 2
+    })
+    .await;
+    assert_eq!(farewells(&app).len(), 2, "once each");
+}
+
+#[tokio::test]
+async fn an_app_is_told_of_an_end_after_a_restart_if_the_session_was_used_since() {
+    let app = app().await;
+    let first = with_a_small_cache(&app, None);
+    let mut seen = known_to(&first, "seen").await;
+    known_to(&first, "unseen").await;
+    let left = first.stop().await;
+    let second = with_a_small_cache(&app, Some(left));
+    seen.addr = second.addr;
+    assert_eq!(seen.fetch("/").await.status, 200);
+    second.clock.advance(Duration::from_mins(31));
+    assert_eq!(told(&app, 1).await, ["JSESSIONID=seen"]);
+    eventually("the other is swept or ended, too", async || {
+        outcomes(&second, "done").await == 1
+    })
+    .await;
+    // What its jar holds nobody can read without its token (R1).
+    assert_eq!(farewells(&app).len(), 1);
+}
+
 #[tokio::test]
 async fn an_app_that_does_not_answer_holds_nobody_up() {
     let app = app().await;
@@ -464,7 +550,7 @@ async fn an_app_that_logs_somebody_else_in_is_not_asked_to_log_them_out() {
 #[cfg(feature = "redis")]
 mod shared {
     use super::*;
-    use crate::support::RedisProcess;
+    use crate::support::{RedisProcess, START};
 
     const CLAIMS: &str = "doorward_store_operation_seconds_count{operation=\"claim\"}";
 
@@ -520,6 +606,50 @@ mod shared {
             outcomes(&nodes[1], "done").await,
         ];
         assert_eq!(done, [1, 1]);
+    }
+
+    #[tokio::test]
+    async fn of_two_nodes_where_a_session_idles_out_one_tells_the_app() {
+        let (_server, store) = store().await;
+        let app = app().await;
+        let clock = Clock::fixed(START);
+        let route = proxy().clock(&clock).store(store.clone());
+        let first = route.route("/", &app.url(), TOLD).start();
+        let route = proxy().clock(&clock).store(store);
+        let second = route.route("/", &app.url(), TOLD).start();
+        let nodes = [first, second];
+        let mut browser = known_to(&nodes[0], "one").await;
+        browser.addr = nodes[1].addr;
+        assert_eq!(browser.fetch("/").await.status, 200);
+        // Both find out at the same moment, and neither is asked.
+        clock.advance(Duration::from_mins(31));
+        assert_eq!(told(&app, 1).await, ["JSESSIONID=one"]);
+        for node in &nodes {
+            eventually("the node has asked whose it is", async || {
+                node.metric(CLAIMS).await == 1
+            })
+            .await;
+        }
+        assert_eq!(farewells(&app).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_another_node_sweeps_is_told_by_one_that_has_served_it() {
+        let (_server, store) = store().await;
+        let app = app().await;
+        let node = node(&app, &store, "");
+        known_to(&node, "swept").await;
+        let later = Clock::fixed(START.after(Duration::from_mins(31)));
+        let sweeper = proxy().clock(&later).store(store);
+        let sweeper = sweeper.route("/", &app.url(), TOLD).start();
+        eventually("it is swept", async || {
+            sweeper.sessions().stored().await.unwrap() == 0
+        })
+        .await;
+        assert_eq!(farewells(&app), [""; 0]);
+        node.clock.advance(Duration::from_mins(31));
+        assert_eq!(told(&app, 1).await, ["JSESSIONID=swept"]);
+        assert_eq!(outcomes(&sweeper, "done").await, 0);
     }
 
     #[tokio::test]

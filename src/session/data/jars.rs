@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
@@ -34,6 +35,18 @@ pub(in crate::session) struct KnownJars {
     known: ArcSwapOption<Dated>,
     /// Of the app that is not told of the session's end.
     spared: Mutex<Option<Box<str>>>,
+    /// The newest version of the session's row that was seen.
+    newest: AtomicU64,
+}
+
+/// What a session leaves to its apps when it ends.
+#[derive(Clone, Debug, Default)]
+pub(in crate::session) struct Estate {
+    pub(in crate::session) jars: Arc<Jars>,
+    /// The jar whose app knows already.
+    pub(in crate::session) spared: Option<Box<str>>,
+    /// The session was changed elsewhere since: what its apps set there is not among it.
+    pub(in crate::session) is_outdated: bool,
 }
 
 #[derive(Debug)]
@@ -64,6 +77,11 @@ impl KnownJars {
         });
     }
 
+    /// A row was seen, and not opened.
+    pub(in crate::session) fn see(&self, version: u64) {
+        self.newest.fetch_max(version, Ordering::Relaxed);
+    }
+
     /// What they take in memory, about.
     pub(super) fn bytes(&self) -> usize {
         self.known.load().as_ref().map_or(0, |known| known.bytes)
@@ -74,9 +92,14 @@ impl KnownJars {
     }
 
     /// All that is known at the end of the session. `None`: no app has anything in it.
-    pub(in crate::session) fn last(&self) -> Option<(Arc<Jars>, Option<Box<str>>)> {
-        let jars = self.known.load().as_ref()?.jars.clone();
-        (!jars.is_empty()).then(|| (jars, self.spared.lock().clone()))
+    pub(in crate::session) fn last(&self) -> Option<Estate> {
+        let known = self.known.load();
+        let known = known.as_ref().filter(|known| !known.jars.is_empty())?;
+        Some(Estate {
+            jars: known.jars.clone(),
+            spared: self.spared.lock().clone(),
+            is_outdated: known.version < self.newest.load(Ordering::Relaxed),
+        })
     }
 }
 

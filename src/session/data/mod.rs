@@ -20,7 +20,7 @@ pub use posts::POST_WAITS;
 pub use space::{Change, Shown, Space};
 pub use texts::{Texts, TextsError, read_texts};
 
-pub(super) use jars::Jars;
+pub(super) use jars::{Estate, Jars};
 pub(super) use known::Known;
 pub(super) use vault::{Spaces, Vaulted};
 

@@ -100,6 +100,7 @@ impl Sessions {
             match self.within(StoreOp::Update, self.store.update(row)).await? {
                 Update::Done(version) => {
                     entry.live.data.learn_all(&open, version);
+                    self.hold_for_apps(&entry.live);
                     self.cache.weigh_anew(entry).await;
                     return Ok(());
                 }

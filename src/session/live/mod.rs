@@ -59,8 +59,10 @@ pub(super) struct Live {
     /// 0 while it lives, else the [`EndReason`] plus one.
     over: AtomicU8,
     ended: Notify,
-    /// When it is looked at next, since somebody waits for its end; 0: nobody does.
+    /// When it is looked at next, since its end is waited for; 0: nobody does.
     place: AtomicU64,
+    /// Something is open that ends with it.
+    has_open: AtomicBool,
     registry: Weak<Registry>,
 }
 
@@ -82,6 +84,7 @@ impl Live {
             over: AtomicU8::new(0),
             ended: Notify::new(),
             place: AtomicU64::new(0),
+            has_open: AtomicBool::new(false),
             registry: Arc::downgrade(registry),
         }
     }
@@ -93,6 +96,7 @@ impl Live {
         self.last_saved.fetch_max(seen, Ordering::Relaxed);
         self.expires
             .fetch_max(row.expires.as_millis(), Ordering::Relaxed);
+        self.data.jars.see(row.version);
     }
 
     /// One of its tokens has been replaced: whoever remembers a session looks it up anew.
@@ -191,11 +195,19 @@ impl Live {
 
     /// Its limits are kept from now on, whether or not a request comes.
     fn be_awaited(&self) {
+        if !self.has_open() {
+            self.has_open.store(true, Ordering::Relaxed);
+        }
         if self.place().is_none()
             && let Some(registry) = self.registry.upgrade()
         {
             registry.await_end(self);
         }
+    }
+
+    /// Whether a stream or a tunnel waits for its end, or has.
+    pub(super) fn has_open(&self) -> bool {
+        self.has_open.load(Ordering::Relaxed)
     }
 
     fn last_saved(&self) -> Timestamp {
