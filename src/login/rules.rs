@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::hashing::{self, HashingError};
 
-/// Well-known passwords of eight characters and more, in lower case, sorted.
+/// Well-known passwords of eight characters and more, in lower case, sorted: all such of the 20,000 most common that Django
+/// ships (`common-passwords.txt`, BSD-3-Clause, compiled from leaks by Royce Williams), and some of our own. ASVS 6.2.4
+/// asks for 3000.
 const COMMON: &str = include_str!("common_passwords.txt");
 
 const MIN_CHARS: usize = 8;
@@ -117,7 +119,7 @@ mod tests {
             check("Bartholomew", "bartholomeW"),
             Err(PasswordRefused::OwnName)
         );
-        for common in ["password", "Password1", "QWERTYUIOP", "12345678"] {
+        for common in ["password", "Password1", "QWERTYUIOP", "12345678", "Liverpool1"] {
             assert_eq!(
                 check("alice", common),
                 Err(PasswordRefused::Common),
@@ -129,7 +131,7 @@ mod tests {
     #[test]
     fn the_built_in_list_holds_only_what_could_match() {
         let list: Vec<_> = COMMON.lines().collect();
-        assert!(list.len() >= 100);
+        assert!(list.len() >= 3000, "ASVS 6.2.4");
         assert!(list.is_sorted());
         for word in list {
             assert!(word.chars().count() >= MIN_CHARS, "{word}");
