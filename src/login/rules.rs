@@ -119,7 +119,13 @@ mod tests {
             check("Bartholomew", "bartholomeW"),
             Err(PasswordRefused::OwnName)
         );
-        for common in ["password", "Password1", "QWERTYUIOP", "12345678", "Liverpool1"] {
+        for common in [
+            "password",
+            "Password1",
+            "QWERTYUIOP",
+            "12345678",
+            "Liverpool1",
+        ] {
             assert_eq!(
                 check("alice", common),
                 Err(PasswordRefused::Common),

@@ -10,7 +10,7 @@ use super::exchange::Onward;
 use super::gate::Passed;
 use super::original::Original;
 use super::visit::{Notes, Visit};
-use crate::portal::{LetIn, PortalRequest, Vouched};
+use crate::portal::{LetIn, Vouched};
 use crate::session::{EndReason, LiveSession};
 
 const LOGIN: HeaderName = HeaderName::from_static("doorward-login");
@@ -52,17 +52,7 @@ impl Visit {
         }
         let shared = &*self.pipeline.shared;
         let serves = |named: &str, port| shared.serves(named, port, host);
-        let request = PortalRequest {
-            method: &original.method,
-            place: &route.id,
-            query: None,
-            headers: &original.headers,
-            authority: host.authority(),
-            host: &host.host,
-            client: onward.client.ip,
-            session: onward.passed.session(),
-            serves: &serves,
-        };
+        let request = original.as_asked((onward, onward.passed.session()), &serves);
         let vouched = Vouched {
             provider,
             asked: original.came,

@@ -8,7 +8,6 @@ use super::aftermath::Aftermath;
 use super::exchange::Onward;
 use super::original::Original;
 use super::visit::{Notes, Visit};
-use crate::portal::PortalRequest;
 use crate::session::EndReason;
 use crate::telemetry::AuditEvent;
 
@@ -38,17 +37,7 @@ impl Visit {
             return Ok(None);
         }
         let serves = |named: &str, port| shared.serves(named, port, host);
-        let request = PortalRequest {
-            method: &original.method,
-            place: &route.id,
-            query: None,
-            headers: &original.headers,
-            authority: host.authority(),
-            host: &host.host,
-            client: onward.client.ip,
-            session: Some(session),
-            serves: &serves,
-        };
+        let request = original.as_asked((onward, Some(session)), &serves);
         let parting = shared.portal.parting(&request, session);
         if let Some(jar) = &route.cookie_jar {
             shared.sessions.spare_jar(session, Some(&jar.name));

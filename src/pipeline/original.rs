@@ -4,12 +4,14 @@ use http::Method;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 
+use super::exchange::Onward;
 use super::memo::HostMemo;
 use super::path::NormalPath;
 use super::visit::{Kind, Visit};
 use crate::clock::Timestamp;
-use crate::portal::{Audience, Sender};
+use crate::portal::{Audience, PortalRequest, Sender};
 use crate::routing::{AppLogout, Route};
+use crate::session::LiveSession;
 
 /// What browsers send forms as.
 const FORMS: [&[u8]; 3] = [
@@ -32,6 +34,27 @@ pub(super) struct Original {
     pub(super) logs_out: bool,
     /// Whose form it is that is kept where its session has ended.
     pub(super) sender: Option<Sender>,
+}
+
+impl Original {
+    /// The same, for the portal to act upon.
+    pub(super) fn as_asked<'a>(
+        &'a self,
+        (onward, session): (&Onward<'a>, Option<&'a LiveSession>),
+        serves: &'a (dyn Fn(&str, Option<u16>) -> bool + Sync),
+    ) -> PortalRequest<'a> {
+        PortalRequest {
+            method: &self.method,
+            place: &onward.route.id,
+            query: None,
+            headers: &self.headers,
+            authority: onward.host.authority(),
+            host: &onward.host.host,
+            client: onward.client.ip,
+            session,
+            serves,
+        }
+    }
 }
 
 impl Visit {

@@ -5,6 +5,7 @@ mod admin;
 mod assertion;
 mod client_issuer;
 mod clients;
+mod environment;
 mod headers;
 mod identity;
 mod limits;

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::environment::variable;
 use super::session::KeyPlace;
-use crate::config::reader::{Value, quoted};
+use crate::config::reader::Value;
 use crate::config::{Settings, StoreSettings};
 use crate::secret::{Keyring, Secret, random};
 
@@ -36,25 +37,7 @@ pub(super) fn secret_from_file(value: &Value<'_>) -> Option<Secret> {
 }
 
 pub(super) fn secret_from_environment(value: &Value<'_>) -> Option<Secret> {
-    let name = value.text()?;
-    // A value in place of a name may be the secret itself.
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        value.report().blot_out(value.place());
-        value
-            .wrong("is not the name of an environment variable")
-            .help("like \"DOORWARD_SESSION_SECRET\"")
-            .push();
-        return None;
-    }
-    let Some(text) = std::env::var_os(name) else {
-        let help = "set it before doorward starts, for example with `EnvironmentFile=` in its systemd unit";
-        value
-            .wrong(format!("the environment has no {}", quoted(name)))
-            .help(help)
-            .push();
-        return None;
-    };
-    let bytes = Zeroizing::new(text.into_encoded_bytes());
+    let (name, bytes) = variable(value, "DOORWARD_SESSION_SECRET")?;
     match long_enough(&bytes, &format!("the value of {name}")) {
         Ok(secret) => Some(secret),
         Err(Trouble { message, help }) => {

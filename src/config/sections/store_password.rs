@@ -6,7 +6,8 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::config::reader::{Value, quoted};
+use super::environment::variable;
+use crate::config::reader::Value;
 use crate::secret::Secret;
 
 /// What it is called, and how one says where it is.
@@ -117,25 +118,7 @@ fn content(path: &Path) -> std::io::Result<(u32, Zeroizing<Vec<u8>>)> {
 }
 
 fn from_environment(value: &Value<'_>, words: &Words) -> Option<Secret> {
-    let name = value.text()?;
-    // A value in place of a name may be the password itself.
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        value.report().blot_out(value.place());
-        value
-            .wrong("is not the name of an environment variable")
-            .help(format!("like \"{}\"", words.variable))
-            .push();
-        return None;
-    }
-    let Some(text) = std::env::var_os(name) else {
-        let help = "set it before doorward starts, for example with `EnvironmentFile=` in its systemd unit";
-        value
-            .wrong(format!("the environment has no {}", quoted(name)))
-            .help(help)
-            .push();
-        return None;
-    };
-    let bytes = Zeroizing::new(text.into_encoded_bytes());
+    let (name, bytes) = variable(value, words.variable)?;
     usable(value, &bytes, (&format!("the value of {name}"), words))
 }
 

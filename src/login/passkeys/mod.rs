@@ -29,7 +29,7 @@ use super::hashing::HashingError;
 use super::oidc::spent::Spent;
 use super::password::LocalUsers;
 use super::throttle::{Attempt, Reservation, Verdict};
-use super::users::{UserFile, UserFileError};
+use super::users::{UserFile, UserFileError, check_name};
 use crate::identity::{Identity, Subject};
 use crate::secret::{Keyring, random};
 
@@ -256,7 +256,7 @@ impl Passkeys {
         answered: Answered<'_>,
         (user, name): (&str, &str),
     ) -> Result<(), PasskeyError> {
-        stored::check_name(name).map_err(PasskeyError::Refused)?;
+        check_name(name).map_err(PasskeyError::Refused)?;
         let question = self.question(&answered)?;
         let webauthn = self.webauthn(answered.authority);
         let webauthn = webauthn.ok_or(PasskeyError::Expired)?;

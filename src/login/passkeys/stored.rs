@@ -10,13 +10,12 @@ use serde::Deserialize;
 use toml::Spanned;
 use webauthn_rs::prelude::{Passkey as Key, Uuid};
 
-use crate::login::users::Fault;
+use crate::login::users::{Fault, check_name};
 
 /// Passkeys of one user.
 pub(in crate::login) const MAX_PASSKEYS: usize = 16;
 /// Bytes of a credential as it is written: one with RSA has about 1300.
 const MAX_CREDENTIAL: usize = 4096;
-const MAX_NAME_CHARS: usize = 64;
 const MAX_CREATED: usize = 64;
 
 /// One passkey of a user.
@@ -221,18 +220,6 @@ impl PasskeyForm {
             credential,
         };
         Ok((passkey, place))
-    }
-}
-
-pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
-    let chars = name.chars().count();
-    let fits = (1..=MAX_NAME_CHARS).contains(&chars) && name.trim() == name;
-    if fits && !name.contains(char::is_control) {
-        Ok(())
-    } else {
-        Err(
-            "expected a name of 1 to 64 characters, without control characters and without spaces at its ends",
-        )
     }
 }
 
