@@ -13,6 +13,7 @@ use super::data::Keeper;
 use super::forward::{self, Statement};
 use super::gate::Passed;
 use super::jar::Basket;
+use super::kept::Resumed;
 use super::memo::HostMemo;
 use super::original::Original;
 use super::path::NormalPath;
@@ -41,7 +42,7 @@ impl Visit {
     /// Says in the request what only we may say, sends it, and makes the answer fit for the client.
     pub(super) async fn forward(
         &self,
-        (parts, body): (&mut Parts, ClientBody),
+        (parts, body, resumed): (&mut Parts, ClientBody, Option<Box<Resumed>>),
         onward: &Onward<'_>,
         notes: &mut Notes,
     ) -> Result<Response<Body>, Refusal> {
@@ -61,6 +62,11 @@ impl Visit {
         let mut response = if onward.kind.upgrade {
             let request = Request::from_parts(leave(parts), body);
             Box::pin(self.upgrade((request, app), route, passed)).await?
+        } else if let Some(resumed) = resumed {
+            let body = self.outgoing(parts, body, route)?;
+            let request = (Request::from_parts(leave(parts), body), app);
+            let sent = self.send_kept(request, *resumed, (patience(route), passed));
+            Box::pin(sent).await?.map(Body::proxied)
         } else {
             self.send((parts, body, app), route, passed).await?
         };
@@ -237,7 +243,7 @@ fn leave(parts: &mut Parts) -> Parts {
     std::mem::replace(parts, Request::new(()).into_parts().0)
 }
 
-fn patience(route: &Route) -> Patience {
+pub(super) fn patience(route: &Route) -> Patience {
     Patience {
         connect: route.timeouts.connect,
         first_byte: route.timeouts.first_byte,

@@ -165,7 +165,7 @@ impl Visit {
             Some(trail) => trail.id,
             None => shared.ids.next(),
         };
-        if let Refusal::Upstream(error) = refusal {
+        if let Refusal::Upstream(error) | Refusal::Unreached(error) = refusal {
             if let Some(failure) = failure(error) {
                 shared.metrics.upstream_failed(failure);
             }

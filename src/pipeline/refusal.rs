@@ -9,7 +9,7 @@ use super::admit::AdmitError;
 use super::client::{ASK, ASK_FOR_ANOTHER, ASK_FOR_MORE};
 use super::path::PathError;
 use super::wording::Text;
-use crate::portal::{Audience, ErrorView, Pages, PortalError};
+use crate::portal::{Audience, ErrorView, KEPT, Pages, PortalError};
 use crate::routing::Oddity;
 use crate::upstream::UpstreamError;
 use crate::wire::{Page, RequestId, json_page};
@@ -57,6 +57,9 @@ pub enum Refusal {
     UntrustedPeer,
     #[error("more header fields than are taken")]
     TooManyFields,
+    /// A form that was kept could not be sent, and waits on.
+    #[error("a form that was kept was not sent: {0}")]
+    Unreached(UpstreamError),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
@@ -105,6 +108,7 @@ impl Refusal {
             Self::CredentialUnchecked(_)
             | Self::Store(_)
             | Self::Portal(PortalError::Store(_))
+            | Self::Unreached(_)
             | Self::Upstream(UpstreamError::Exhausted(_)) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
@@ -134,6 +138,7 @@ impl Refusal {
     /// Label and address of a button.
     fn way_on(&self) -> Option<(&str, &str)> {
         match self {
+            Self::Unreached(_) => Some(("Try again", KEPT)),
             Self::Portal(PortalError::NotSent(_)) => Some(("Continue", "/")),
             Self::Portal(PortalError::Stranded(stranded)) => Some(("Log in", &stranded.again)),
             _ => None,

@@ -197,8 +197,8 @@ impl Visit {
         };
         let from = (&parts.headers, host.authority());
         self.demand_own_socket(from, kind.upgrade, (route, client.ip))?;
-        let body = self.take_up((parts, body), original, (&host, &passed), notes);
-        let body = body.await?;
+        let taken = self.take_up((parts, body), original, (&host, &passed), notes);
+        let (body, resumed) = taken.await?;
         let onward = Onward {
             route,
             path: &path,
@@ -208,7 +208,7 @@ impl Visit {
             passed: &passed,
             original,
         };
-        match self.forward((parts, body), &onward, notes).await {
+        match self.forward((parts, body, resumed), &onward, notes).await {
             // The session ended meanwhile, so the answer is what the next request would get.
             Err(Refusal::Upstream(UpstreamError::Over)) if notes.grant.is_some() => {
                 Err(Refusal::BadCredential)

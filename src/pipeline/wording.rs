@@ -92,6 +92,7 @@ impl Refusal {
                 message: "The request has more header fields than are taken here.",
                 hint: Some("Deleting this site's cookies may help."),
             },
+            Self::Unreached(error) => unreached_text(error),
             Self::Upstream(error) => upstream_text(error),
         }
     }
@@ -304,6 +305,16 @@ fn stranded_text(stranded: &Stranded) -> Text {
         title,
         message,
         hint: Some(hint),
+    }
+}
+
+fn unreached_text(error: &UpstreamError) -> Text {
+    Text {
+        code: "app_unreachable",
+        title: "It is not sent yet",
+        message: "The app cannot be reached right now. What you sent has not been processed, and is still kept.",
+        hint: Some("It is kept for 15 minutes from when you sent it. Try again in a little while."),
+        ..upstream_text(error)
     }
 }
 

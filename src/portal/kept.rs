@@ -23,6 +23,9 @@ use crate::wire::{ClientBody, Page};
 /// The page that asks what is to become of a form.
 pub(super) const PLACE: &str = "kept";
 
+/// Its path.
+pub const KEPT: &str = "/.doorward/kept";
+
 /// The parameter with which a form comes back to where it was sent.
 const PARAMETER: &str = "doorward-kept=";
 
@@ -57,6 +60,10 @@ impl KeptPost {
 
     fn name(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.id)
+    }
+
+    fn is_for(&self, request: &PortalRequest<'_>, target: &str) -> bool {
+        self.target == target && self.authority == request.authority
     }
 
     fn is_old(&self, now: Timestamp) -> bool {
@@ -222,27 +229,51 @@ impl Portal {
         })
     }
 
+    /// What says that a form is to be sent comes from our own page.
+    pub async fn demand_own_form(
+        &self,
+        request: &PortalRequest<'_>,
+        session: &LiveSession,
+        body: ClientBody,
+    ) -> Result<(), PortalError> {
+        self.demand_same_origin(request)?;
+        let form = form::read(body).await?;
+        let token = form.get("token").map_or("", |value| value.as_str());
+        if is_form_token(&self.keyring, session, token) {
+            Ok(())
+        } else {
+            Err(PortalError::CrossSite)
+        }
+    }
+
+    /// Whether a form waits that can be sent, as far as this node knows.
+    pub fn knows_kept(
+        &self,
+        request: &PortalRequest<'_>,
+        session: &LiveSession,
+        (target, id): (&str, [u8; 16]),
+    ) -> bool {
+        let posts = self.sessions.kept_posts(session);
+        let mut posts = posts.iter().filter_map(|post| KeptPost::read(post));
+        posts.any(|post| {
+            post.id == id
+                && post.is_for(request, target)
+                && self.judge_kept(request, session, &post).is_ok()
+        })
+    }
+
     /// Takes out a form that is to be sent now. Whoever comes second finds nothing.
     pub async fn take_kept(
         &self,
         request: &PortalRequest<'_>,
         session: &LiveSession,
         (target, id): (&str, [u8; 16]),
-        body: ClientBody,
     ) -> Result<KeptPost, PortalError> {
-        self.demand_same_origin(request)?;
-        let form = form::read(body).await?;
-        let token = form.get("token").map_or("", |value| value.as_str());
-        if !is_form_token(&self.keyring, session, token) {
-            return Err(PortalError::CrossSite);
-        }
         let is_it = move |bytes: &[u8]| KeptPost::read(bytes).is_some_and(|post| post.id == id);
         let found = self.sessions.take_posts(session, is_it).await;
         let found = found.map_err(|error| PortalError::Store(error.to_string()))?;
         let post = found.first().and_then(|post| KeptPost::read(post));
-        let is_asked =
-            |post: &KeptPost| post.target == target && post.authority == request.authority;
-        let post = post.filter(is_asked);
+        let post = post.filter(|post| post.is_for(request, target));
         let post = post.ok_or(PortalError::NotSent(NotSent::Nothing))?;
         let judged = self.judge_kept(request, session, &post);
         judged.map_err(PortalError::NotSent)?;

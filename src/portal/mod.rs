@@ -37,7 +37,7 @@ pub use at_app::{LetIn, Vouched};
 pub use away::{Cause, Stranded};
 pub use challenge::{Asker, Audience, Challenge, Keeping};
 pub use chooser::{Choice, ChooserView};
-pub use kept::{KeptPost, NotSent, Sender, wanted};
+pub use kept::{KEPT, KeptPost, NotSent, Sender, wanted};
 pub use login_problem::LoginProblem;
 pub use origin::{is_from_here, is_same_origin};
 pub use pages::{ErrorView, LoginView, Pages, SignedInView};

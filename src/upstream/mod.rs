@@ -9,7 +9,7 @@ mod rewrite;
 mod upgrade;
 
 pub use body::{RequestBody, ResponseBody, TrailerFilter, UploadLimits};
-pub use pool::Upstreams;
+pub use pool::{Reached, Unsent, Upstreams};
 pub use rewrite::{Prefix, rewrite_location};
 pub use upgrade::{Farewell, Tunnel, tunnel};
 

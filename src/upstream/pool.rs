@@ -99,6 +99,37 @@ impl Upstreams {
         }
     }
 
+    /// A new connection to an app, for a request that is to be sent once at most: nothing has been said over it.
+    pub async fn reach(
+        &self,
+        upstream: usize,
+        patience: Patience,
+    ) -> Result<Reached, UpstreamError> {
+        let link = self.open(self.app(upstream)?, patience).await?;
+        Ok(Reached(link))
+    }
+
+    /// As [`Upstreams::send`], over that connection alone.
+    pub async fn send_over(
+        &self,
+        (upstream, reached): (usize, Reached),
+        mut request: Request<RequestBody>,
+        (patience, until): (Patience, &dyn Until),
+    ) -> Result<Response<ResponseBody>, Unsent> {
+        let app = self.app(upstream)?;
+        let mut link = reached.0;
+        request
+            .body_mut()
+            .paces(&link.deadline, patience.first_byte);
+        match link.exchange(request, patience.first_byte, until).await {
+            Ok(response) => Ok(finish(response, link, app, (patience, until))?),
+            Err(failed) => Err(Unsent {
+                is_untouched: failed.unsent.is_some(),
+                error: failed.error,
+            }),
+        }
+    }
+
     /// As [`Upstreams::send`], over a connection of its own that can change protocol: the response may be a 101 with
     /// `hyper::upgrade` attached.
     pub async fn send_upgrade(
@@ -127,6 +158,35 @@ impl Upstreams {
         let place = Place::take(&app.open, app.target.max_connections)?;
         let stream = connect(&app.target, place, patience.connect).await?;
         Link::new(stream, &self.watch).await
+    }
+}
+
+/// A connection to an app over which nothing has been said.
+#[derive(Debug)]
+pub struct Reached(Link);
+
+impl Reached {
+    /// Whether the app has not closed it meanwhile.
+    pub fn is_open(&mut self) -> bool {
+        self.0.drive_idle() && self.0.is_ready()
+    }
+}
+
+/// A request that was to be sent once, and that the app did not answer.
+#[derive(Debug)]
+pub struct Unsent {
+    pub error: UpstreamError,
+    /// Not a byte of it was written.
+    pub is_untouched: bool,
+}
+
+impl From<UpstreamError> for Unsent {
+    /// Where it is not certain that nothing was written.
+    fn from(error: UpstreamError) -> Self {
+        Self {
+            error,
+            is_untouched: false,
+        }
     }
 }
 

@@ -1,13 +1,19 @@
 //! Forms that come when their session has ended: kept, and sent once after the login, as what the app received shows.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::Method;
 
 use crate::chromium::look;
 use crate::support::{
-    Answer, Browser, Chromium, PASSWORD, Proxy, Reply, Upstream, proxy, upstream,
+    Answer, Browser, Chromium, PASSWORD, Proxy, Recorded, Reply, Upstream, proxy, upstream,
+    upstream_at,
 };
+#[cfg(feature = "redis")]
+use crate::support::{RedisProcess, START};
+#[cfg(feature = "redis")]
+use doorward::clock::Clock;
 
 const FORM: [(&str, &str); 4] = [
     ("content-type", "application/x-www-form-urlencoded"),
@@ -505,5 +511,201 @@ async fn a_form_outlives_the_node_that_took_it_and_is_sent_once_all_the_same() {
     let third = node().after(folder, clock).start();
     alice.addr = third.addr;
     assert_eq!(post(&mut alice, &action, &body).await.status, 410);
+    assert_eq!(posts(&app), [format!("POST /save HTTP/1.1 {TEXT}")]);
+}
+
+/// Nothing listens there, and no other test comes upon it.
+fn nowhere() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.77:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+fn is_sent_later(answer: &Answer) {
+    assert_eq!(answer.status, 502);
+    let text = answer.text().replace("&#x2f;", "/");
+    assert!(text.contains("It is not sent yet"), "{text}");
+    assert!(text.contains("href=\"/.doorward/kept\""), "{text}");
+    assert_eq!(answer.header("retry-after"), "5");
+}
+
+#[tokio::test]
+async fn a_form_waits_on_while_its_app_is_down_and_is_sent_once_when_it_is_up() {
+    let addr = nowhere();
+    let proxy = proxy()
+        .route(
+            "/",
+            &format!("http://{addr}"),
+            "access = \"user\"\nkeep_posts = \"4KiB\"",
+        )
+        .start();
+    let mut alice = proxy.browser();
+    alice.log_in("alice").await;
+    proxy.clock.advance(IDLE);
+    post(&mut alice, "/save?page=1", TEXT).await;
+    let page = log_in_again(&mut alice, "alice").await;
+    let (first, body) = (action(&page), format!("token={}", page.field("token")));
+    for _ in 0..2 {
+        is_sent_later(&post(&mut alice, &first, &body).await);
+    }
+    // Many at once, none of which takes it away.
+    let mut tabs: Vec<Browser> = (0..4).map(|_| alice.clone()).collect();
+    let all = tabs.iter_mut().map(|tab| post(tab, &first, &body));
+    for answer in futures_util::future::join_all(all).await {
+        is_sent_later(&answer);
+    }
+    let app = upstream_at(addr, |_| Reply::ok("saved")).await;
+    let page = alice.open("/.doorward/kept").await;
+    assert_eq!((page.status.as_u16(), action(&page)), (200, first.clone()));
+    assert_eq!(posts(&app), [""; 0], "nothing is sent by itself");
+    let sent = post(&mut alice, &first, &body).await;
+    assert_eq!((sent.status.as_u16(), sent.text().as_str()), (200, "saved"));
+    assert_eq!(posts(&app), [format!("POST /save?page=1 HTTP/1.1 {TEXT}")]);
+    assert_eq!(post(&mut alice, &first, &body).await.status, 410);
+    assert_eq!(posts(&app).len(), 1);
+}
+
+#[tokio::test]
+async fn a_form_that_waits_for_its_app_is_kept_no_longer_for_that() {
+    let proxy = proxy()
+        .route(
+            "/",
+            &format!("http://{}", nowhere()),
+            "access = \"user\"\nkeep_posts = \"4KiB\"",
+        )
+        .start();
+    let mut alice = proxy.browser();
+    alice.log_in("alice").await;
+    proxy.clock.advance(IDLE);
+    post(&mut alice, "/save", TEXT).await;
+    let page = log_in_again(&mut alice, "alice").await;
+    let (action, body) = (action(&page), format!("token={}", page.field("token")));
+    proxy.clock.advance(Duration::from_mins(14));
+    is_sent_later(&post(&mut alice, &action, &body).await);
+    proxy.clock.advance(Duration::from_mins(1));
+    let late = post(&mut alice, &action, &body).await;
+    assert_eq!(late.status, 410);
+    assert!(late.text().contains("too long ago"));
+}
+
+#[tokio::test]
+async fn a_form_of_which_the_app_may_have_seen_anything_is_not_sent_again() {
+    let deaf = upstream(|request: &Recorded| {
+        if request.line().starts_with("POST ") {
+            Reply::Close(Vec::new())
+        } else {
+            Reply::ok("")
+        }
+    })
+    .await;
+    let proxy = keeping(&deaf);
+    let mut alice = idled_out(&proxy).await;
+    post(&mut alice, "/save", TEXT).await;
+    let page = log_in_again(&mut alice, "alice").await;
+    let (action, body) = (action(&page), format!("token={}", page.field("token")));
+    // There are connections of old that could be used, and that the app may be about to close.
+    assert_eq!(alice.open("/").await.status, 200);
+    let before = deaf.connections();
+    let lost = post(&mut alice, &action, &body).await;
+    assert_eq!(lost.status, 502);
+    assert!(!lost.text().contains("still kept"), "{}", lost.text());
+    assert_eq!(deaf.connections(), before + 1, "one of its own");
+    assert_eq!(posts(&deaf), [format!("POST /save HTTP/1.1 {TEXT}")]);
+    assert_eq!(post(&mut alice, &action, &body).await.status, 410);
+    assert_eq!(alice.open("/.doorward/kept").await.status, 410);
+    assert_eq!(posts(&deaf).len(), 1);
+}
+
+#[tokio::test]
+async fn a_form_that_the_route_would_refuse_is_not_kept() {
+    let app = app().await;
+    let rest = "access = \"user\"\nkeep_posts = \"4KiB\"\nmax_body = \"1KiB\"";
+    let proxy = proxy().route("/", &app.url(), rest).start();
+    let mut alice = idled_out(&proxy).await;
+    let answer = post(&mut alice, "/save", "x".repeat(1025)).await;
+    assert!(answer.text().contains("too large to be kept"));
+    let answer = post(&mut alice, "/save", "x".repeat(1024)).await;
+    assert!(answer.text().contains("It is kept"));
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_form_that_one_node_keeps_another_sends_and_of_both_one() {
+    let app = app().await;
+    let server = RedisProcess::own(&[]).await;
+    let store = format!(
+        "backend = \"redis\"\nurl = \"redis://127.0.0.1:{}\"",
+        server.port
+    );
+    let clock = Clock::fixed(START);
+    let rest = "access = \"user\"\nkeep_posts = \"4KiB\"\nmax_auth_age = \"5m\"";
+    let node = || {
+        let node = proxy().clock(&clock).store(store.clone());
+        node.route("/", &app.url(), rest).start()
+    };
+    let nodes = [node(), node()];
+    let mut alice = nodes[0].browser();
+    alice.named = Some("localhost:1111".to_owned());
+    alice.log_in("alice").await;
+    // The other node knows the session from before there is a form in it.
+    alice.addr = nodes[1].addr;
+    assert_eq!(alice.open("/").await.status, 200);
+    clock.advance(Duration::from_mins(6));
+    alice.addr = nodes[0].addr;
+    assert!(
+        post(&mut alice, "/save", TEXT)
+            .await
+            .text()
+            .contains("It is kept")
+    );
+    alice.addr = nodes[1].addr;
+    let login = "/.doorward/login?return_to=%2F.doorward%2Fkept&prompt=login";
+    alice.log_in_at(login, "alice", PASSWORD).await;
+    let page = alice.open("/.doorward/kept").await;
+    let (action, body) = (action(&page), format!("token={}", page.field("token")));
+    let mut tabs: Vec<Browser> = (0..8).map(|_| alice.clone()).collect();
+    for (tab, node) in tabs.iter_mut().zip(nodes.iter().cycle()) {
+        tab.addr = node.addr;
+        assert_eq!(tab.open("/").await.status, 200);
+    }
+    let all = tabs.iter_mut().map(|tab| post(tab, &action, &body));
+    let answers = futures_util::future::join_all(all).await;
+    let sent = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!((sent, posts(&app).len()), (1, 1));
+    assert_eq!(posts(&app), [format!("POST /save HTTP/1.1 {TEXT}")]);
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_form_whose_app_goes_away_while_it_is_taken_out_is_put_back() {
+    let server = RedisProcess::own(&[]).await;
+    let store = format!(
+        "backend = \"redis\"\nurl = \"redis://127.0.0.1:{}\"\ntimeout = \"2s\"",
+        server.port
+    );
+    let addr = nowhere();
+    let rest = "access = \"user\"\nkeep_posts = \"4KiB\"";
+    let proxy = proxy().store(store);
+    let proxy = proxy.route("/", &format!("http://{addr}"), rest).start();
+    let mut alice = proxy.browser();
+    alice.log_in("alice").await;
+    proxy.clock.advance(IDLE);
+    post(&mut alice, "/save", TEXT).await;
+    let page = log_in_again(&mut alice, "alice").await;
+    let (action, body) = (action(&page), format!("token={}", page.field("token")));
+
+    // It is there when it is looked for, and gone while the store takes its time.
+    let listener = tokio::net::TcpListener::bind(addr).await.unwrap();
+    let gone = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        drop((stream, listener));
+    });
+    let pause: [&[u8]; 4] = [b"CLIENT", b"PAUSE", b"500", b"WRITE"];
+    server.tell(&pause).await;
+    is_sent_later(&post(&mut alice, &action, &body).await);
+    gone.await.unwrap();
+
+    let app = upstream_at(addr, |_| Reply::ok("saved")).await;
+    assert_eq!(alice.open("/.doorward/kept").await.status, 200);
+    assert_eq!(post(&mut alice, &action, &body).await.status, 200);
     assert_eq!(posts(&app), [format!("POST /save HTTP/1.1 {TEXT}")]);
 }

@@ -47,5 +47,5 @@ pub use proxy::{PASSWORD, Proxy, ProxyBuilder, START, add_user, certificate, pro
 pub use raw::{Raw, client_config};
 #[cfg(feature = "ldap")]
 pub use slapd::{LDAP_PASSWORD, SERVICE_PASSWORD, Slapd, secret_file};
-pub use upstream::{CUT_OFF, Recorded, Reply, Upstream, upstream};
+pub use upstream::{CUT_OFF, Recorded, Reply, Upstream, upstream, upstream_at};
 pub use wire::{Manual, Wire, collect, eventually, manual, soon, upload};

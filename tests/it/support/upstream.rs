@@ -110,7 +110,15 @@ impl Recorded {
 
 /// An app that answers every request with what `reply` says.
 pub async fn upstream(reply: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Upstream {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    upstream_at("127.0.0.1:0".parse().unwrap(), reply).await
+}
+
+/// One at an address where nothing may have listened before.
+pub async fn upstream_at(
+    addr: SocketAddr,
+    reply: impl Fn(&Recorded) -> Reply + Send + Sync + 'static,
+) -> Upstream {
+    let listener = TcpListener::bind(addr).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let log = Arc::new(Mutex::new(Vec::new()));
     let connections = Arc::new(AtomicUsize::new(0));
