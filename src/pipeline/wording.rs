@@ -263,6 +263,20 @@ fn stranded_text(stranded: &Stranded) -> Text {
             "What you opened asks for a login made just now, and the service that you chose does not say when you logged in there.",
             "If there is no other way, ask whoever runs this site.",
         ),
+        Cause::TooOld(_) => (
+            StatusCode::FORBIDDEN,
+            "login_too_old",
+            "Log in there once more",
+            "The service that checks who you are let you in by a login of long ago, and this site asks for a new one.",
+            "Try again. If you are not asked to log in there, log out at that service first, or choose another way.",
+        ),
+        Cause::TooWeak(_) => (
+            StatusCode::FORBIDDEN,
+            "login_too_weak",
+            "Log in there in a stronger way",
+            "This site asks for a stronger proof of who you are than the one that you gave, for example a second step.",
+            "Try again. If you are not asked for it, ask whoever runs this site.",
+        ),
         Cause::Unbelievable(_) => (
             StatusCode::BAD_GATEWAY,
             "login_answer_invalid",

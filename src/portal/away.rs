@@ -16,7 +16,7 @@ use super::{
 };
 use crate::identity::Identity;
 use crate::login::{
-    Answer, Beginning, OidcError, Opening, PendingError, PendingLogin, Proof, Site,
+    Answer, Beginning, Flaw, OidcError, Opening, PendingError, PendingLogin, Proof, Site,
 };
 use crate::routing::split_authority;
 use crate::session::{EndReason, LiveSession, LoginError};
@@ -64,6 +64,12 @@ pub enum Cause {
     /// By the provider.
     #[error("{0}")]
     Refused(String),
+    /// The provider says that the user logged in there before it was asked to let them do so, or longer ago than is allowed.
+    #[error("{0}")]
+    TooOld(String),
+    /// The user did not log in there in one of the ways that were asked for.
+    #[error("{0}")]
+    TooWeak(String),
     /// The provider does not answer.
     #[error("{0}")]
     Unavailable(String),
@@ -84,6 +90,8 @@ impl Cause {
             Self::NotFresh => "not_fresh",
             Self::Overtaken => "sessions_ended",
             Self::Refused(_) => "refused",
+            Self::TooOld(_) => "too_old",
+            Self::TooWeak(_) => "too_weak",
             Self::Unavailable(_) => "provider_unavailable",
             Self::Unbelievable(_) => "provider_unbelievable",
         }
@@ -93,7 +101,11 @@ impl Cause {
     pub const fn is_of_the_provider(&self) -> bool {
         matches!(
             self,
-            Self::Refused(_) | Self::Unavailable(_) | Self::Unbelievable(_)
+            Self::Refused(_)
+                | Self::TooOld(_)
+                | Self::TooWeak(_)
+                | Self::Unavailable(_)
+                | Self::Unbelievable(_)
         )
     }
 }
@@ -105,6 +117,8 @@ impl From<OidcError> for Cause {
             OidcError::NotAdmitted(_) => Self::NotAdmitted(text),
             OidcError::Refused(_) => Self::Refused(text),
             OidcError::Unavailable(_) => Self::Unavailable(text),
+            OidcError::Unbelievable(Flaw::OldLogin) => Self::TooOld(text),
+            OidcError::Unbelievable(Flaw::WeakLogin) => Self::TooWeak(text),
             OidcError::Unbelievable(_) => Self::Unbelievable(text),
         }
     }
@@ -282,11 +296,15 @@ impl Portal {
             address: request.client,
         });
         let mut again = login_url(return_to);
-        if !matches!(cause, Cause::NotFresh | Cause::Unavailable(_)) {
-            // Another way may work meanwhile.
+        let is_no_use_again = match cause {
+            Cause::NotFresh | Cause::Unavailable(_) => true,
+            Cause::TooOld(_) => anew,
+            _ => false,
+        };
+        if !is_no_use_again {
             again.push_str(&provider_hint(provider));
         }
-        if anew {
+        if anew || matches!(cause, Cause::TooOld(_)) {
             again.push_str(LOGIN_PROMPT);
         }
         PortalError::Stranded(Box::new(Stranded {

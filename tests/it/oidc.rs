@@ -406,13 +406,13 @@ async fn no_lie_in_an_id_token_lets_anybody_in() {
 /// What a provider must not answer, where, and what people get.
 type Nonsense = (&'static str, &'static str, fn() -> Reply, u16);
 
-const NONSENSE: [Nonsense; 13] = [
-    ("garbage", "/token", || Reply::ok("<html>"), 502),
-    ("nothing", "/token", || Reply::ok(""), 502),
+const NONSENSE: [Nonsense; 16] = [
+    ("garbage", "/token", || told("<html>"), 502),
+    ("nothing", "/token", || told(""), 502),
     (
         "no ID token",
         "/token",
-        || Reply::ok(r#"{"token_type":"Bearer","access_token":"a"}"#),
+        || told(r#"{"token_type":"Bearer","access_token":"a"}"#),
         502,
     ),
     (
@@ -433,12 +433,7 @@ const NONSENSE: [Nonsense; 13] = [
         || tokens("mac", r#""a.b.c""#),
         502,
     ),
-    (
-        "megabytes",
-        "/token",
-        || Reply::ok(vec![b' '; 3_000_000]),
-        503,
-    ),
+    ("megabytes", "/token", || told(vec![b' '; 3_000_000]), 503),
     (
         "megabytes without end",
         "/token",
@@ -467,13 +462,39 @@ const NONSENSE: [Nonsense; 13] = [
     (
         "a user that is another",
         "/userinfo",
-        || Reply::ok(r#"{"sub":"someone else"}"#),
+        || told(r#"{"sub":"someone else"}"#),
+        502,
+    ),
+    (
+        "a user that is right, as a page",
+        "/userinfo",
+        || Reply::with(200, "content-type: text/html\r\n", right_user()),
+        502,
+    ),
+    (
+        "a user that is right, signed",
+        "/userinfo",
+        || Reply::with(200, "content-type: application/jwt\r\n", right_user()),
+        502,
+    ),
+    (
+        "a user that is right, as nothing that is named",
+        "/userinfo",
+        || Reply::ok(right_user()),
         502,
     ),
 ];
 
+fn right_user() -> String {
+    json!({ "sub": SUB }).to_string()
+}
+
+fn told(body: impl AsRef<[u8]>) -> Reply {
+    Reply::with(200, "content-type: application/json\r\n", body)
+}
+
 fn tokens(kind: &str, id_token: &str) -> Reply {
-    Reply::ok(format!(
+    told(format!(
         r#"{{"token_type":"{kind}","access_token":"a","id_token":{id_token}}}"#
     ))
 }
@@ -787,8 +808,11 @@ async fn a_route_for_fresh_logins_asks_the_provider_for_one() {
         let sent = browser.open(login).await;
         let back = bench.provider.approve(sent.header("location"));
         let answer = browser.open(&back).await;
-        assert_eq!(answer.status, 502);
-        assert!(answer.text().contains("prompt=login"), "{}", answer.text());
+        assert_eq!(answer.status, 403);
+        let page = answer.text();
+        assert!(page.contains("Log in there once more"), "{page}");
+        let again = "login?return_to=%2Fvault&amp;prompt=login\"";
+        assert!(page.contains(again), "any way but no other page: {page}");
         assert_eq!(
             browser.open("/vault").await.status,
             303,
@@ -796,6 +820,7 @@ async fn a_route_for_fresh_logins_asks_the_provider_for_one() {
         );
         assert_eq!(browser.open("/").await.status, 200, "the session goes on");
     }
+    bench.stranded("too_old").await;
     bench.provider.script().claims = json!({});
     let back = bench.provider.approve(&there);
     let token = browser.token().to_owned();
@@ -835,7 +860,7 @@ async fn a_login_at_the_provider_may_be_as_old_as_is_allowed() {
     let mut browser = bench.proxy.browser();
     let there = bench.way_out(&mut browser, "/").await;
     assert_eq!(Asked::of(&there).get("max_age"), "28800");
-    for (age, status) in [(28_800, 303), (28_861, 502)] {
+    for (age, status) in [(28_800, 303), (28_861, 403)] {
         bench.provider.script().claims = json!({ "auth_time": START.as_secs() - age });
         assert_eq!(
             bench.log_in(&mut bench.proxy.browser()).await.status,
@@ -1006,10 +1031,11 @@ async fn a_login_has_to_be_of_a_kind_that_was_asked_for() {
     ] {
         bench.provider.script().claims = json!({ "acr": acr });
         let answer = bench.log_in(&mut browser).await;
-        assert_eq!(answer.status, 502, "{why}");
+        assert_eq!(answer.status, 403, "{why}");
+        assert!(answer.text().contains("in a stronger way"), "{why}");
         bench.nobody_got_in(&mut browser, why).await;
     }
-    bench.stranded("provider_unbelievable").await;
+    bench.stranded("too_weak").await;
     bench.provider.script().claims = json!({ "acr": "urn:example:mfa" });
     assert_eq!(bench.log_in(&mut browser).await.status, 303);
     assert_eq!(browser.open("/").await.text(), "hello");

@@ -12,7 +12,7 @@ use url::Url;
 
 pub use self::told::SubjectKind;
 
-use super::oidc::exchange::{Exchange, Grant};
+use super::oidc::exchange::{Exchange, Grant, json};
 use super::oidc::spent::Spent;
 use super::oidc::{
     Answer, Beginning, ClaimPath, ClientAuthentication, Flaw, MAX_ANSWER, MAX_AT_ONCE, Mapping,
@@ -178,6 +178,6 @@ impl OAuth2 {
             return Ok(None);
         };
         let answer = self.exchange.get((place, access)).await?;
-        Ok(Some(told::json(&answer)?.to_vec()))
+        Ok(Some(json(&answer)?.to_vec()))
     }
 }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use http::Response;
-use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
+use crate::login::oidc::exchange::{json, media_type};
 use crate::login::oidc::mapping::{MOST_GROUPS, is_plain};
 use crate::login::oidc::token::Claims;
 use crate::login::{ClaimPath, Flaw, OidcError};
@@ -98,28 +98,6 @@ fn form(body: &[u8]) -> Result<Tokens, Flaw> {
     Ok(tokens)
 }
 
-/// The body of an answer that says that it is JSON.
-pub(super) fn json(answer: &Response<Bytes>) -> Result<&[u8], Flaw> {
-    let kind = media_type(answer);
-    let is_json =
-        kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
-    if is_json {
-        Ok(answer.body())
-    } else {
-        Err(Flaw::Shape("it answers with something else than JSON"))
-    }
-}
-
-fn media_type(answer: &Response<Bytes>) -> String {
-    let mut fields = answer.headers().get_all(CONTENT_TYPE).iter();
-    let field = fields.next().filter(|_| fields.next().is_none());
-    let text = field
-        .and_then(|field| field.to_str().ok())
-        .unwrap_or_default();
-    let kind = text.split(';').next().unwrap_or_default();
-    kind.trim().to_ascii_lowercase()
-}
-
 /// What is said of a user, with `sub` for what they are known by.
 pub(super) fn user(body: &[u8], (path, kind): &(ClaimPath, SubjectKind)) -> Result<Claims, Flaw> {
     let claims: Result<Claims, _> = serde_json::from_slice(body);
@@ -199,6 +177,8 @@ fn group(entry: &Value, parts: &[ClaimPath]) -> Result<String, Flaw> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use http::header::CONTENT_TYPE;
 
     use super::*;
 

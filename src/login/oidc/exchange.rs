@@ -128,7 +128,7 @@ impl Exchange {
     ) -> Result<Claims, OidcError> {
         let endpoint = endpoint.ok_or(Flaw::Shape("it has no user-info endpoint"))?;
         let answer = self.get((endpoint, access_token)).await?;
-        let claims = serde_json::from_slice(answer.body());
+        let claims = serde_json::from_slice(json(&answer)?);
         Ok(claims.map_err(|_| Flaw::Shape("what it knows of the user cannot be read"))?)
     }
 
@@ -191,7 +191,7 @@ impl Exchange {
 }
 
 fn read_tokens(answer: &Response<Bytes>) -> Result<Tokens, OidcError> {
-    let tokens: TokenAnswer = serde_json::from_slice(answer.body())
+    let tokens: TokenAnswer = serde_json::from_slice(json(answer)?)
         .map_err(|_| Flaw::Shape("its tokens cannot be read, or one is missing"))?;
     if !tokens.token_type.eq_ignore_ascii_case("bearer") {
         return Err(Flaw::Shape("its access token is of another type than Bearer").into());
@@ -202,6 +202,28 @@ fn read_tokens(answer: &Response<Bytes>) -> Result<Tokens, OidcError> {
         refresh_token: tokens.refresh_token,
         expires_in: tokens.expires_in.as_ref().and_then(Value::as_u64),
     })
+}
+
+/// The body of an answer that says that it is JSON.
+pub(in crate::login) fn json(answer: &Response<Bytes>) -> Result<&[u8], Flaw> {
+    let kind = media_type(answer);
+    let is_json =
+        kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+    if is_json {
+        Ok(answer.body())
+    } else {
+        Err(Flaw::Shape("it answers with something else than JSON"))
+    }
+}
+
+pub(in crate::login) fn media_type(answer: &Response<Bytes>) -> String {
+    let mut fields = answer.headers().get_all(CONTENT_TYPE).iter();
+    let field = fields.next().filter(|_| fields.next().is_none());
+    let text = field
+        .and_then(|field| field.to_str().ok())
+        .unwrap_or_default();
+    let kind = text.split(';').next().unwrap_or_default();
+    kind.trim().to_ascii_lowercase()
 }
 
 fn unsendable(error: impl Display) -> OidcError {
@@ -234,6 +256,24 @@ mod tests {
         let sent = basic("a:b", "p&s%ü".as_bytes());
         let decoded = BASE64_STANDARD.decode(sent.strip_prefix("Basic ").unwrap());
         assert_eq!(decoded.unwrap(), b"a%3Ab:p%26s%25%C3%BC");
+    }
+
+    #[test]
+    fn tokens_are_json_by_name() {
+        let body = r#"{"token_type":"Bearer","access_token":"a","id_token":"b"}"#;
+        for (kind, good) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/json-seq", false),
+            ("text/html", false),
+            ("", false),
+        ] {
+            let answer = Response::builder().header(CONTENT_TYPE, kind);
+            let answer = answer.body(Bytes::from_static(body.as_bytes())).unwrap();
+            assert_eq!(read_tokens(&answer).is_ok(), good, "{kind}");
+        }
+        let untold = Response::new(Bytes::from_static(body.as_bytes()));
+        assert!(read_tokens(&untold).is_err());
     }
 
     #[test]
