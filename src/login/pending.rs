@@ -201,7 +201,8 @@ impl PendingLogin {
 
     /// The text that travels, base64url; at most 6 KiB for what [`PendingLogin::begin`] made.
     pub fn seal(&self, keyring: &Keyring, browser: &Browser) -> String {
-        let sealed = keyring.seal(Purpose::PendingLogin, &browser.id, &written(self));
+        let plain = written(&(browser.id, self));
+        let sealed = keyring.seal(Purpose::PendingLogin, b"", &plain);
         BASE64_URL_SAFE_NO_PAD.encode(sealed)
     }
 
@@ -211,18 +212,30 @@ impl PendingLogin {
         keyring: &Keyring,
         opening: &Opening<'_>,
     ) -> Result<Self, PendingError> {
-        let sealed = decode(text.as_bytes(), MAX_PENDING_TEXT).ok_or(PendingError::Invalid)?;
-        let plain = keyring
-            .open(Purpose::PendingLogin, &opening.browser.id, &sealed)
-            .ok_or(PendingError::Invalid)?;
-        let pending: Self = read_all(&plain).ok_or(PendingError::Invalid)?;
-        if pending.return_to.len() > MAX_RETURN_TO {
+        let unsealed = Self::unsealed(text, keyring);
+        let (browser, pending) = unsealed.ok_or(PendingError::Invalid)?;
+        if browser != opening.browser.id {
             return Err(PendingError::Invalid);
         }
         if opening.now.since(pending.started) >= opening.max_age {
             return Err(PendingError::Expired);
         }
         Ok(pending)
+    }
+
+    /// Where a login of ours was to lead, and whether its user had to log in anew, whichever browser it began in. Nothing else
+    /// of it counts.
+    pub fn aim(text: &str, keyring: &Keyring) -> Option<(String, bool)> {
+        let (_, pending) = Self::unsealed(text, keyring)?;
+        Some((pending.return_to, pending.anew))
+    }
+
+    /// With the browser that it began in.
+    fn unsealed(text: &str, keyring: &Keyring) -> Option<([u8; 16], Self)> {
+        let sealed = decode(text.as_bytes(), MAX_PENDING_TEXT)?;
+        let plain = keyring.open(Purpose::PendingLogin, b"", &sealed)?;
+        let (browser, pending): ([u8; 16], Self) = read_all(&plain)?;
+        (pending.return_to.len() <= MAX_RETURN_TO).then_some((browser, pending))
     }
 }
 
@@ -446,6 +459,9 @@ mod tests {
         assert_eq!(opened, Ok(begun));
         let foreign = PendingLogin::open(&text, &ring, &opening(&other, 0));
         assert_eq!(foreign, Err(PendingError::Invalid));
+        let aim = PendingLogin::aim(&text, &ring);
+        assert_eq!(aim, Some(("/wiki?page=1".to_owned(), false)));
+        assert_eq!(PendingLogin::aim(&other.encode(&ring), &ring), None);
     }
 
     #[test]

@@ -185,7 +185,13 @@ impl Portal {
         let unknown = ("/", false);
         let brought = brought(request).map_err(|cause| stranded(cause, unknown))?;
         let pending = self.pending(request, (id, &brought.state));
-        let pending = pending.map_err(|cause| stranded(cause, unknown))?;
+        let pending = match pending {
+            Ok(pending) => pending,
+            Err(Cause::Foreign) => {
+                return self.go_on_without(request, id, &brought.state);
+            }
+            Err(cause) => return Err(stranded(cause, unknown)),
+        };
         let asked = (pending.return_to.as_str(), pending.anew);
         if site.is_over(&pending) && request.session.is_some_and(|session| is_of(session, id)) {
             // The page was opened again, be it by going back to it: the login has worked already.
@@ -204,6 +210,24 @@ impl Portal {
         let proof = site.finish(&answer, &pending).await;
         let proof = proof.map_err(|error| stranded(error.into(), asked))?;
         self.settle(request, site, (proof, &pending)).await
+    }
+
+    /// Of tabs that began at once in a browser that was not recognised yet, it knows one. That one logs in; the others go on
+    /// with the session then, or begin again for their own pages.
+    fn go_on_without(
+        &self,
+        request: &PortalRequest<'_>,
+        id: &str,
+        state: &str,
+    ) -> Result<Page, PortalError> {
+        let aim = PendingLogin::aim(state, &self.keyring);
+        let is_in = request.session.is_some_and(|session| is_of(session, id));
+        let (place, anew) = aim.clone().unwrap_or_default();
+        let place = ReturnTo::parse(&place, request.serves).unwrap_or_default();
+        if is_in && aim.is_some() && !anew {
+            return Ok(redirect(place.as_str()));
+        }
+        Err(self.stranded(request, id, (Cause::Foreign, (place.as_str(), anew))))
     }
 
     async fn settle(

@@ -596,6 +596,47 @@ async fn an_answer_to_another_browser_or_too_late_is_refused() {
 }
 
 #[tokio::test]
+async fn tabs_that_begin_at_once_share_one_login_and_each_returns_to_its_page() {
+    let bench = Bench::start().await;
+    // None of the tabs has the cookie of another yet; the last one that comes is what the browser keeps.
+    let mut backs = Vec::new();
+    let mut browser = bench.proxy.browser();
+    for tab in 0..30 {
+        let mut fresh = bench.proxy.browser();
+        let there = bench.way_out(&mut fresh, &format!("/tab/{tab}")).await;
+        backs.push(bench.provider.approve(&there));
+        browser.jar = fresh.jar;
+    }
+    assert_eq!(browser.jar.len(), 1);
+    assert!(browser.jar["__Host-sid-browser"].len() < 160);
+    // One that comes before there is a session is led to the same page by way of another login.
+    let early = browser.open(&backs[0]).await;
+    assert_eq!(early.status, 400);
+    let text = early.text().replace("&#x2f;", "/").replace("&amp;", "&");
+    let again = "/.doorward/login?return_to=%2Ftab%2F0&provider=corp";
+    assert!(text.contains(again), "{text}");
+    bench.stranded("foreign").await;
+    bench
+        .nobody_got_in(&mut browser, "a tab of another cookie")
+        .await;
+    for tab in (0..30).rev() {
+        let answer = browser.open(&backs[tab]).await;
+        assert_eq!(answer.status, 303, "{tab}: {}", answer.text());
+        assert_eq!(answer.header("location"), format!("/tab/{tab}"));
+    }
+    assert_eq!(
+        bench.provider.asked_at("/token"),
+        1,
+        "one of them logged in"
+    );
+    assert_eq!(bench.proxy.sessions().stored().await.unwrap(), 1);
+    // It leads nowhere but to a place of ours, and logs nobody in.
+    let mut stranger = bench.proxy.browser();
+    assert_eq!(stranger.open(&backs[3]).await.status, 400);
+    assert_eq!(stranger.token(), "");
+}
+
+#[tokio::test]
 async fn a_login_that_the_provider_refuses_leads_back_with_a_word() {
     let bench = Bench::start().await;
     let mut browser = bench.proxy.browser();

@@ -2,7 +2,9 @@
 
 use http::Method;
 
-use crate::support::{Frames, Proxy, Recorded, Reply, Upstream, proxy, upstream};
+use crate::support::{
+    Browser, Frames, PASSWORD, Proxy, Recorded, Reply, Upstream, proxy, upstream,
+};
 
 /// Everything behind a login, except what is below `/public`.
 async fn guarded() -> (Proxy, Upstream) {
@@ -707,4 +709,172 @@ async fn a_login_leads_back_to_a_path_of_ours_and_nowhere_else() {
         answer.headers
     );
     assert!(app.requests().is_empty());
+}
+
+/// Places that lead elsewhere, or that two readers could read differently: as they stand in the query, byte by byte.
+const ELSEWHERE: &[&[u8]] = &[
+    b"//evil.test",
+    b"///evil.test",
+    b"/\\evil.test",
+    b"\\\\evil.test",
+    b"/\\/evil.test",
+    b"%2f%2fevil.test",
+    b"%2F%5Cevil.test",
+    b"%5C%5Cevil.test",
+    b"%252f%252fevil.test",
+    b"/%252f%252fevil.test",
+    b"/%255cevil.test",
+    b"/%2e%2e//evil.test",
+    b"/.//evil.test",
+    b"/a/..//evil.test",
+    b"%09//evil.test",
+    b"/%09/evil.test",
+    b"/%0a/evil.test",
+    b"/%0d/evil.test",
+    b"/%0d%0aLocation:%20https://evil.test",
+    b"/%00/evil.test",
+    b"+//evil.test",
+    b"%20//evil.test",
+    b"%EF%BB%BF//evil.test",
+    b"http://evil.test/",
+    b"https://evil.test/",
+    b"https:evil.test",
+    b"https:/evil.test",
+    b"https:///evil.test",
+    b"https:\\\\evil.test",
+    b"HTTPS://evil.test/",
+    b"ftp://localhost/",
+    b"javascript:alert(1)",
+    b"JaVaScRiPt:alert(1)",
+    b"%6Aavascript:alert(1)",
+    b"data:text/html,x",
+    b"vbscript:x",
+    b"https://localhost@evil.test/",
+    b"https://localhost:1@evil.test/",
+    b"https://localhost%40evil.test/",
+    b"https://localhost%2eevil.test/",
+    b"https://localhost.evil.test/",
+    b"https://evil.test%23@localhost/",
+    b"https://evil.test%5C@localhost/",
+    b"https://user:secret@localhost/",
+    b"https://localhost:99999/",
+    b"https://[::1]/",
+    b"https://localhost%EF%BC%8Eevil.test/",
+    b"https://evil%E3%80%82test/",
+    b"https://localhost%E2%81%84evil.test/",
+    b"/%EF%BC%8F%EF%BC%8Fevil.test",
+    b"/%EF%BC%8Fevil.test",
+    b"/%E2%80%AE/evil.test",
+    b"/%C0%AF%C0%AFevil.test",
+    b"/%FFevil",
+    b"/;/evil.test",
+    b"/a%23//evil.test",
+    b".evil.test",
+    b"@evil.test",
+    b"evil.test",
+    b"?//evil.test",
+    b"/.doorward/logout",
+    b"/%2edoorward/logout",
+    b"/.doorward%2flogout",
+    b"/.DOORWARD/logout",
+];
+
+#[tokio::test]
+async fn no_spelling_of_a_place_to_return_to_leads_elsewhere() {
+    let (proxy, app) = guarded().await;
+    let mut browser = proxy.browser();
+    let host = browser.authority();
+    let form_of = async |browser: &Browser, place: &[u8]| {
+        let mut bytes = b"GET /.doorward/login?return_to=".to_vec();
+        bytes.extend_from_slice(place);
+        let cookie = browser.jar.get("__Host-sid-browser");
+        let cookie = cookie.map_or("x", String::as_str);
+        bytes.extend_from_slice(
+            format!(" HTTP/1.1\r\nHost: {host}\r\nCookie: __Host-sid-browser={cookie}\r\n\r\n")
+                .as_bytes(),
+        );
+        let mut raw = proxy.raw().await;
+        raw.send(bytes).await;
+        raw.response().await
+    };
+    browser.open("/.doorward/login").await;
+    for place in ELSEWHERE {
+        let name = String::from_utf8_lossy(place);
+        let (head, body) = form_of(&browser, place).await;
+        if head.starts_with("HTTP/1.1 400 ") {
+            continue;
+        }
+        assert!(head.starts_with("HTTP/1.1 200 "), "{name}: {head}");
+        let body = String::from_utf8(body).unwrap();
+        let (_, state) = body.split_once("name=\"state\" value=\"").unwrap();
+        let state = state.split('"').next().unwrap().to_owned();
+        let form = [
+            ("state", state.as_str()),
+            ("user", "alice"),
+            ("password", PASSWORD),
+            ("return_to", "https://evil.test/"),
+        ];
+        let there = format!("/.doorward/login?return_to={}", "%2F%2Fevil.test");
+        let answer = browser.submit(&there, &form).await;
+        let seen = (answer.status.as_u16(), answer.header("location"));
+        assert_eq!(seen, (303, "/"), "{name}");
+        // Who is logged in already is not sent there either.
+        let on = format!(
+            "/.doorward/login?return_to={}&continue=yes",
+            name.replace('\\', "%5C")
+        );
+        let answer = browser.open(&on).await;
+        let seen = (answer.status.as_u16(), answer.header("location"));
+        assert!(seen == (303, "/") || seen.0 == 400, "{name}: {seen:?}");
+    }
+    assert!(app.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_page_that_says_where_it_was_asked_from_leads_nowhere_else() {
+    let (proxy, _app) = guarded().await;
+    let browser = proxy.browser();
+    let host = browser.authority();
+    let port = proxy.addr.port();
+    let ask = async |referer: &str| {
+        let mut raw = proxy.raw().await;
+        raw.send(format!(
+            "POST /wiki HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 2\r\nReferer: {referer}\r\n\r\n{{}}"
+        ))
+        .await;
+        let (head, body) = raw.response().await;
+        assert!(head.starts_with("HTTP/1.1 401 "), "{referer}: {head}");
+        let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        told["login_url"].as_str().unwrap().to_owned()
+    };
+    let own = ask(&format!("https://{host}/wiki?x=1")).await;
+    assert_eq!(own, "/.doorward/login?return_to=%2Fwiki%3Fx%3D1");
+    for referer in [
+        "https://evil.test/x".to_owned(),
+        format!("https://{host}.evil.test/x"),
+        format!("https://{host}@evil.test/x"),
+        format!("https://evil.test@{host}/x"),
+        format!("https://user:secret@{host}/x"),
+        format!("https://evil.test\\@{host}/x"),
+        format!("https://{host}\\@evil.test/x"),
+        format!("https://{host}//evil.test/x"),
+        format!("https://{host}/\\evil.test"),
+        format!("https://{host}/%2f%2fevil.test"),
+        format!("https://{host}/%5cevil.test"),
+        format!("https://{host}/.//evil.test"),
+        format!("https://{host}/\t/evil.test"),
+        format!("https://{host}/.doorward/logout"),
+        format!("http://{host}/x"),
+        format!("HTTPS://{host}/x"),
+        format!("https://localhost:{}/x", port ^ 1),
+        format!("https://localhost:+{port}/x"),
+        "//evil.test/x".to_owned(),
+        "/\\evil.test".to_owned(),
+        "javascript:alert(1)".to_owned(),
+        "about:blank".to_owned(),
+        "null".to_owned(),
+    ] {
+        let login = ask(&referer).await;
+        assert_eq!(login, "/.doorward/login?return_to=%2F", "{referer}");
+    }
 }

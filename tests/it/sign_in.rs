@@ -99,6 +99,78 @@ async fn any_number_of_tabs_log_in_at_once_and_each_returns_to_its_page() {
 }
 
 #[tokio::test]
+async fn thirty_tabs_at_once_share_one_small_cookie_and_each_returns_to_its_page() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut browser = proxy.browser();
+    browser.follow("/first").await;
+    let before = browser.jar.clone();
+    assert_eq!(before.len(), 1);
+    assert!(before["__Host-sid-browser"].len() < 160, "{before:?}");
+    let mut tabs: Vec<Browser> = (0..30).map(|_| browser.clone()).collect();
+    let paths: Vec<String> = (0..30).map(|tab| format!("/tab/{tab}?x=%2F")).collect();
+    let opened = tabs.iter_mut().zip(&paths);
+    let opened = opened.map(|(tab, path)| async {
+        let form = tab.follow(path).await;
+        assert_eq!(form.set_cookies(), [""; 0], "there is one for all of them");
+        form.field("state")
+    });
+    let states = futures_util::future::join_all(opened).await;
+    for (path, state) in paths.iter().zip(&states) {
+        let form = [
+            ("state", &**state),
+            ("user", "alice"),
+            ("password", PASSWORD),
+        ];
+        let answer = browser.submit("/.doorward/login", &form).await;
+        let seen = (answer.status.as_u16(), answer.header("location"));
+        assert_eq!(seen, (303, path.as_str()));
+    }
+    let sizes: usize = browser.jar.values().map(String::len).sum();
+    assert!(browser.jar.len() == 2 && sizes < 250, "{:?}", browser.jar);
+}
+
+/// As when a browser opens again what was open when it was closed: none of the tabs has the cookie of another yet.
+#[tokio::test]
+async fn tabs_that_a_browser_opens_again_all_at_once_each_return_to_their_page() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut states = Vec::new();
+    let mut browser = proxy.browser();
+    for tab in 0..30 {
+        let mut fresh = proxy.browser();
+        let page = fresh.follow(&format!("/tab/{tab}")).await;
+        states.push(page.field("state"));
+        // The last one that came is what the browser keeps.
+        browser.jar = fresh.jar;
+    }
+    for (tab, state) in states.into_iter().enumerate() {
+        let place = format!("/.doorward/login?return_to=%2Ftab%2F{tab}");
+        let mut form = vec![("state", state), ("user", "alice".to_owned())];
+        form.push(("password", PASSWORD.to_owned()));
+        let mut answer = browser.submit(&place, &borrowed(&form)).await;
+        if answer.status != 303 {
+            assert!(
+                answer.text().contains("value=\"alice\""),
+                "no name is typed twice"
+            );
+            form[0].1 = answer.field("state");
+            answer = browser.submit(&place, &borrowed(&form)).await;
+        }
+        let seen = (answer.status.as_u16(), answer.header("location"));
+        assert_eq!(seen, (303, format!("/tab/{tab}").as_str()));
+    }
+    assert_eq!(browser.jar.len(), 2, "{:?}", browser.jar);
+}
+
+fn borrowed<'a>(form: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
+    let fields = form.iter();
+    fields
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect()
+}
+
+#[tokio::test]
 async fn what_browsers_fetch_by_themselves_changes_no_login_on_its_way() {
     let app = upstream(|_| Reply::ok("")).await;
     let proxy = proxy().app(&app.url()).start();
