@@ -1,5 +1,5 @@
-//! Other proxies that ask: what they are told, in literal fields, and what an app behind a real nginx, Caddy and `HAProxy`
-//! receives, which is what counts.
+//! Other proxies that ask: what they are told, in literal fields, and what an app behind a real nginx, Caddy, `HAProxy`, Traefik
+//! and Envoy receives, which is what counts.
 
 use std::time::Duration;
 
@@ -412,6 +412,11 @@ async fn caddy_asks_and_the_app_gets_what_it_is_told() {
 #[tokio::test]
 async fn haproxy_asks_and_the_app_gets_what_it_is_told() {
     serve(Kind::Haproxy).await;
+}
+
+#[tokio::test]
+async fn traefik_asks_and_the_app_gets_what_it_is_told() {
+    serve(Kind::Traefik).await;
 }
 
 #[tokio::test]

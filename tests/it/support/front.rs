@@ -1,11 +1,11 @@
-//! Another proxy in front: a real nginx, Caddy, `HAProxy` or Envoy with the recipe of the README, on free ports of loopback.
+//! Another proxy in front: a real nginx, Caddy, `HAProxy`, Traefik or Envoy with the recipe of the README, on free ports of
+//! loopback.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use super::proxy::certificate;
 use super::{Browser, Proxy, Raw, Upstream, eventually};
@@ -24,6 +24,7 @@ pub enum Kind {
     Envoy,
     Haproxy,
     Nginx,
+    Traefik,
 }
 
 impl Front {
@@ -40,7 +41,10 @@ impl Front {
         let fit = |recipe: &str| fitted(recipe, folder.path(), (port, proxy, app));
         let mut command = match kind {
             Kind::Nginx => {
-                write("nginx.conf", &nginx(folder.path(), &fit(&recipe("nginx"))));
+                write(
+                    "nginx.conf",
+                    &nginx(folder.path(), &fit(&recipe("nginx", "nginx"))),
+                );
                 let mut command = Command::new("nginx");
                 command.args(["-e", "stderr", "-c", "nginx.conf", "-p"]);
                 command.arg(folder.path());
@@ -50,34 +54,42 @@ impl Front {
                 let global = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n";
                 write(
                     "Caddyfile",
-                    &format!("{global}{}", fit(&recipe("caddyfile"))),
+                    &format!("{global}{}", fit(&recipe("caddyfile", "Caddy"))),
                 );
                 let mut command = Command::new("caddy");
                 command.args(["run", "--adapter", "caddyfile", "--config", "Caddyfile"]);
                 command
             }
             Kind::Envoy => {
-                write("envoy.yaml", &fit(&recipe("yaml")));
-                let mut command = Command::new(envoy());
+                write("envoy.yaml", &fit(&recipe("yaml", "Envoy.")));
+                let mut command = Command::new(fetched("test-envoy/envoy/_bin/envoy"));
                 command.args(["--disable-hot-restart", "--concurrency", "1"]);
                 command.args(["--log-level", "warning", "-c", "envoy.yaml"]);
                 command
             }
             Kind::Haproxy => {
-                write("doorward.lua", &fit(&recipe("lua")));
-                write("haproxy.cfg", &fit(&recipe("haproxy")));
+                write("doorward.lua", &fit(&recipe("lua", "HAProxy")));
+                write("haproxy.cfg", &fit(&recipe("haproxy", "HAProxy")));
                 let mut command = Command::new("haproxy");
                 command.args(["-db", "-f", "haproxy.cfg"]);
                 command
             }
+            Kind::Traefik => {
+                write("traefik.yaml", &fit(&recipe("yaml", "Traefik:")));
+                write("wiki.yaml", &fit(&recipe("yaml", "Traefik, what")));
+                let mut command = Command::new(fetched("test-traefik/bin/traefik"));
+                command.args(["--configFile=traefik.yaml"]);
+                command
+            }
         };
+        let messages = std::fs::File::create(folder.path().join("messages")).unwrap();
         command
             .current_dir(folder.path())
             .env("HOME", folder.path())
             .env_remove("XDG_DATA_HOME")
             .env_remove("XDG_CONFIG_HOME")
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.path().join("messages")).unwrap());
+            .stdout(messages.try_clone().unwrap())
+            .stderr(messages);
         let spawned = command.spawn();
         let process = spawned.unwrap_or_else(|error| {
             panic!("{kind:?} cannot be started ({error}); tests/run installs it")
@@ -88,11 +100,11 @@ impl Front {
             process,
             folder,
         };
-        eventually("the other proxy to listen", async || {
+        eventually("the other proxy to serve", async || {
             if let Some(status) = front.process.try_wait().unwrap() {
                 panic!("{kind:?} ended with {status}: {}", front.messages());
             }
-            TcpStream::connect(addr).await.is_ok()
+            serves(addr).await
         })
         .await;
         front
@@ -118,24 +130,34 @@ impl Drop for Front {
     }
 }
 
-/// Where tests/run puts what it fetches: beside what is built.
-fn envoy() -> PathBuf {
-    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    built.join("test-envoy/envoy/_bin/envoy")
+/// Traefik listens before it has read what it is to serve, with a certificate of its own and 404 for everything.
+async fn serves(addr: SocketAddr) -> bool {
+    let Some(mut raw) = Raw::try_connect(addr, "localhost", &[b"http/1.1"]).await else {
+        return false;
+    };
+    let host = format!("localhost:{}", addr.port());
+    let asked = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    raw.send(asked).await;
+    raw.status().await.is_some_and(|status| status != 404)
 }
 
-/// The block of the README in this language whose first line says what it is for.
-fn recipe(language: &str) -> String {
+/// Where tests/run puts what it fetches: beside what is built.
+fn fetched(program: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    built.join(program)
+}
+
+/// The block of the README in this language whose first line says that it is for this proxy.
+fn recipe(language: &str, name: &str) -> String {
+    let purpose = format!("Forward-auth with {name}");
     let mark = format!("```{language}\n");
     let mut blocks = README.split(&mark).skip(1);
     let found = blocks.find_map(|rest| {
         let (block, _) = rest.split_once("```")?;
         let first = block.lines().next()?;
-        first
-            .contains("Forward-auth with")
-            .then(|| block.to_owned())
+        first.contains(&purpose).then(|| block.to_owned())
     });
-    found.unwrap_or_else(|| panic!("no recipe in {language}"))
+    found.unwrap_or_else(|| panic!("no recipe in {language} for {name}"))
 }
 
 fn fitted(recipe: &str, folder: &Path, (port, proxy, app): (u16, &Proxy, &Upstream)) -> String {
@@ -143,7 +165,7 @@ fn fitted(recipe: &str, folder: &Path, (port, proxy, app): (u16, &Proxy, &Upstre
     let doorward = proxy.addr.to_string();
     let site = format!("https://localhost:{port} {{");
     let at = |port: u16| format!("address: 127.0.0.1, port_value: {port}");
-    let replaced: [(&str, &str); 15] = [
+    let replaced: [(&str, &str); 17] = [
         (
             "https://wiki.example.com:8443",
             &format!("https://localhost:{}", proxy.addr.port()),
@@ -157,6 +179,8 @@ fn fitted(recipe: &str, folder: &Path, (port, proxy, app): (u16, &Proxy, &Upstre
         ("/etc/ssl/wiki.pem", &file("site.pem")),
         ("/etc/ssl/wiki.key", &file("site.key")),
         ("/etc/haproxy/doorward.lua", &file("doorward.lua")),
+        ("/etc/traefik/wiki.yaml", &file("wiki.yaml")),
+        ("address: \":443\"", &format!("address: 127.0.0.1:{port}")),
         ("listen 443 ssl", &format!("listen 127.0.0.1:{port} ssl")),
         ("bind :443", &format!("bind 127.0.0.1:{port}")),
         ("address: 0.0.0.0, port_value: 443", &at(port)),
