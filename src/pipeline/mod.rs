@@ -24,6 +24,7 @@ mod original;
 pub mod path;
 mod recall;
 mod refusal;
+mod stranded;
 mod trail;
 mod visit;
 mod wording;

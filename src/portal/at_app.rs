@@ -7,9 +7,10 @@ use http::Method;
 use http::header::{HeaderValue, SET_COOKIE};
 
 use super::admission::Admission;
-use super::away::{BROWSER_MAX_AGE, Cause, MAX_AGE, is_visit};
+use super::away::{BROWSER_MAX_AGE, MAX_AGE, is_visit};
 use super::challenge::redirect;
 use super::origin::{is_from_here, says_same_origin};
+use super::stranded::Cause;
 use super::{
     LOGIN_PROMPT, Means, Portal, PortalError, PortalRequest, Provider, ReturnTo, login_url,
     provider_hint,

@@ -28,13 +28,13 @@ mod second_step;
 mod session_list;
 mod sign_in;
 mod sign_out;
+mod stranded;
 mod two_factor;
 mod two_factor_page;
 mod way_in;
 mod who;
 
 pub use at_app::{LetIn, Vouched};
-pub use away::{Cause, Stranded};
 pub use challenge::{Asker, Audience, Challenge, Keeping};
 pub use chooser::{Choice, ChooserView};
 pub use kept::{KEPT, KeptPost, NotSent, Sender, wanted};
@@ -47,6 +47,7 @@ pub use return_to::ReturnTo;
 pub use rounds::GoingRoundView;
 pub use session_list::{SessionRow, SessionsView};
 pub use sign_out::Parting;
+pub use stranded::{Cause, Stranded};
 
 use std::borrow::Cow;
 use std::fmt;

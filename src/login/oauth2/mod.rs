@@ -101,20 +101,8 @@ impl OAuth2 {
 
     /// Where the browser is sent to log in. There is no word of OAuth 2.0 for a login that has to be new.
     pub(super) fn begin(&self, beginning: &Beginning<'_>) -> Url {
-        let mut place = self.settings.places.authorization.clone();
-        let mut query = place.query_pairs_mut();
-        query
-            .append_pair("response_type", "code")
-            .append_pair("client_id", &self.settings.client_id)
-            .append_pair("redirect_uri", beginning.redirect_uri)
-            .append_pair("state", beginning.state)
-            .append_pair("code_challenge", &beginning.pending.challenge())
-            .append_pair("code_challenge_method", "S256");
-        if !self.settings.scopes.is_empty() {
-            query.append_pair("scope", &self.settings.scopes.join(" "));
-        }
-        drop(query);
-        place
+        let client = (self.settings.client_id.as_str(), &*self.settings.scopes);
+        beginning.request(&self.settings.places.authorization, client)
     }
 
     pub(super) fn is_over(&self, pending: &PendingLogin) -> bool {

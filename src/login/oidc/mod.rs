@@ -118,6 +118,26 @@ pub struct Beginning<'a> {
     pub redirect_uri: &'a str,
 }
 
+impl Beginning<'_> {
+    /// The request for a code (RFC 6749 section 4.1.1) with PKCE (RFC 7636), at the endpoint that takes it.
+    pub(super) fn request(&self, endpoint: &Url, (client_id, scopes): (&str, &[String])) -> Url {
+        let mut place = endpoint.clone();
+        let mut query = place.query_pairs_mut();
+        query
+            .append_pair("response_type", "code")
+            .append_pair("client_id", client_id)
+            .append_pair("redirect_uri", self.redirect_uri)
+            .append_pair("state", self.state)
+            .append_pair("code_challenge", &self.pending.challenge())
+            .append_pair("code_challenge_method", "S256");
+        if !scopes.is_empty() {
+            query.append_pair("scope", &scopes.join(" "));
+        }
+        drop(query);
+        place
+    }
+}
+
 /// What a provider answered through the browser.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
@@ -173,22 +193,11 @@ impl Oidc {
     /// Where the browser is sent to log in.
     pub fn begin(&self, beginning: &Beginning<'_>) -> Result<Url, OidcError> {
         let pending = beginning.pending;
-        let mut place = self
-            .known
-            .provided()?
-            .metadata
-            .authorization_endpoint
-            .clone();
+        let provided = self.known.provided()?;
+        let client = (self.settings.client_id.as_str(), &*self.settings.scopes);
+        let mut place = beginning.request(&provided.metadata.authorization_endpoint, client);
         let mut query = place.query_pairs_mut();
-        query
-            .append_pair("response_type", "code")
-            .append_pair("client_id", &self.settings.client_id)
-            .append_pair("redirect_uri", beginning.redirect_uri)
-            .append_pair("scope", &self.settings.scopes.join(" "))
-            .append_pair("state", beginning.state)
-            .append_pair("nonce", &nonce(pending))
-            .append_pair("code_challenge", &pending.challenge())
-            .append_pair("code_challenge_method", "S256");
+        query.append_pair("nonce", &nonce(pending));
         if !self.settings.acr_values.is_empty() {
             query.append_pair("acr_values", &self.settings.acr_values.join(" "));
         }
