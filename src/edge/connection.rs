@@ -148,6 +148,11 @@ async fn serve_http2<H: Handle>(
     .await
 }
 
+/// Resets of ours for what a client did wrong, over the life of a connection, before it is ended (CVE-2025-8671). Honest
+/// clients cause some: requests sent before our SETTINGS came are refused beyond `max_streams`, and an upload may break off
+/// once its answer is there.
+const MAX_RESETS: usize = 1024;
+
 /// Every bound of HTTP/2 in one place. The library's own defences stay on: CONTINUATION frames are counted, and so are
 /// resets in either direction (Rapid Reset, CVE-2023-44487).
 fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
@@ -156,7 +161,7 @@ fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(100)
+        .max_local_error_reset_streams(MAX_RESETS)
         .max_frame_size(16 * 1024)
         .header_table_size(4 * 1024)
         .initial_stream_window_size(256 * 1024)

@@ -1,15 +1,14 @@
 //! HTTP/2 on the client's side: streams that do not hold each other up, windows, resets, and how a connection ends.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Manual, Proxy, Raw, Recorded, Reply, Wire, collect, eventually, manual, proxy, soon, upload,
-    upstream,
+    END_HEADERS, END_STREAM, Ended, Frames, Manual, Proxy, Raw, Recorded, Reply, Wire, collect,
+    eventually, frame as frame_of, literal, manual, proxy, pseudo, soon, upload, upstream,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -387,18 +386,16 @@ async fn small_answers_keep_their_order_and_their_bytes_under_pressure() {
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(3_000)
-        .initial_connection_window_size(65_535);
+        .initial_connection_window_size(65_535)
+        // Until our SETTINGS come the library would send all at once, and have refused what is beyond them.
+        .initial_max_send_streams(100);
     let slow = Raw::connect_slow(proxy.addr, &[b"h2"]).await.into_stream();
     let (h2, connection) = builder.handshake::<_, Bytes>(slow).await.unwrap();
     tokio::spawn(connection);
     let mut all = JoinSet::new();
-    // Fewer at once than the connection may have (128), so that none is refused whose place is free a moment later.
-    let places = Arc::new(Semaphore::new(100));
     for n in 0..300 {
         let (h2, request) = (h2.clone(), proxy.get(&format!("/{n}")));
-        let places = places.clone();
         all.spawn(async move {
-            let _place = places.acquire().await.unwrap();
             let mut h2 = soon("a stream", h2.ready()).await.unwrap();
             let response = h2.send_request(request, true).unwrap().0;
             let mut body = soon("a head", response).await.unwrap().into_body();
@@ -409,4 +406,157 @@ async fn small_answers_keep_their_order_and_their_bytes_under_pressure() {
     while let Some(done) = all.join_next().await {
         done.unwrap();
     }
+}
+
+#[tokio::test]
+async fn requests_before_our_settings_have_come_are_refused_beyond_the_bound_and_no_others() {
+    let app = manual();
+    let proxy = before(&app, "");
+    let block = literal(&pseudo("GET", "/"));
+    let burst: Vec<u8> = (1..601)
+        .step_by(2)
+        .flat_map(|stream| frame_of(1, END_HEADERS | END_STREAM, stream, &block))
+        .collect();
+    let mut frames = Frames::connect(&proxy).await;
+    frames.send(&burst).await;
+    let mut conns = Vec::new();
+    for _ in 0..128 {
+        let mut conn = app.accept().await;
+        conn.head().await;
+        conns.push(conn);
+    }
+    // REFUSED_STREAM: none of them was looked at, and each may be sent again (RFC 9113 section 8.7).
+    assert_eq!(frames.ended(599).await, Ended::Reset(7));
+    for conn in &mut conns {
+        conn.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    }
+    assert_eq!(frames.ended(1).await, Ended::Status(204));
+    frames.get(601, "/.doorward/nowhere", &[]).await;
+    assert_eq!(frames.ended(601).await, Ended::Status(404));
+}
+
+#[tokio::test]
+async fn uploads_that_break_off_after_their_answer_do_not_end_the_connection() {
+    let app = manual();
+    let proxy = proxy()
+        .route("/", &app.url(), &format!("{PUBLIC}\nmax_body = \"1KiB\""))
+        .start();
+    let mut frames = Frames::connect(&proxy).await;
+    let fields = [
+        &pseudo("POST", "/")[..],
+        &[("content-length", "100000")][..],
+    ]
+    .concat();
+    for stream in (1..601).step_by(2) {
+        frames.headers(stream, &fields, false).await;
+        assert_eq!(frames.ended(stream).await, Ended::Status(413));
+        // As curl does: the rest is not sent, and the stream is ended.
+        frames.data(stream, b"", true).await;
+    }
+    frames.get(601, "/.doorward/nowhere", &[]).await;
+    assert_eq!(frames.ended(601).await, Ended::Status(404));
+}
+
+#[tokio::test]
+async fn a_client_that_makes_us_reset_its_streams_is_let_go() {
+    let app = upstream(|_| Reply::Stall(Vec::new())).await;
+    let proxy = proxy().route("/", &app.url(), PUBLIC).start();
+    let block = literal(&pseudo("POST", "/"));
+    let said = [&pseudo("POST", "/")[..], &[("content-length", "1")][..]].concat();
+    let said = literal(&said);
+    // WINDOW_UPDATE by nothing and by too much, and DATA beyond the length that was said (CVE-2025-8671).
+    let ways: [(&[u8], u8, &[u8]); 3] = [
+        (&block, 8, &[0; 4]),
+        (&block, 8, &[0x7f, 0xff, 0xff, 0xff]),
+        (&said, 0, b"abc"),
+    ];
+    for (block, kind, payload) in ways {
+        let mut frames = Frames::connect(&proxy).await;
+        let flood: Vec<u8> = (1..6_001)
+            .step_by(2)
+            .flat_map(|stream| {
+                let head = frame_of(1, END_HEADERS, stream, block);
+                [head, frame_of(kind, 0, stream, payload)].concat()
+            })
+            .collect();
+        frames.send(&flood).await;
+        let ended = frames.ended(6_001).await;
+        assert!(
+            matches!(ended, Ended::Goaway(1 | 11) | Ended::Closed),
+            "PROTOCOL_ERROR or ENHANCE_YOUR_CALM: {ended:?}"
+        );
+    }
+    assert!(app.requests().len() < 3_200, "{}", app.requests().len());
+    let mut other = Frames::connect(&proxy).await;
+    other.get(1, "/.doorward/nowhere", &[]).await;
+    assert_eq!(other.ended(1).await, Ended::Status(404));
+}
+
+#[tokio::test]
+async fn empty_frames_of_a_body_end_the_connection() {
+    let app = upstream(|_| Reply::Stall(Vec::new())).await;
+    let proxy = proxy().route("/", &app.url(), PUBLIC).start();
+    let mut frames = Frames::connect(&proxy).await;
+    frames.headers(1, &pseudo("POST", "/"), false).await;
+    frames.send(&frame_of(0, 0, 1, &[]).repeat(20_000)).await;
+    let ended = frames.ended(3).await;
+    assert!(
+        matches!(ended, Ended::Goaway(11) | Ended::Closed),
+        "ENHANCE_YOUR_CALM: {ended:?}"
+    );
+}
+
+#[tokio::test]
+async fn compressed_fields_are_bounded_by_what_they_unfold_to() {
+    let app = upstream(|request: &Recorded| Reply::ok(request.line())).await;
+    let proxy = proxy().route("/", &app.url(), PUBLIC).start();
+    // A table larger than we offer (RFC 7541 section 6.3): 0x20 with 1 MiB.
+    let mut frames = Frames::connect(&proxy).await;
+    let mut block = vec![0x3f, 0xe1, 0xff, 0x3f];
+    block.extend_from_slice(&literal(&pseudo("GET", "/")));
+    frames.frame(1, END_HEADERS | END_STREAM, 1, &block).await;
+    let ended = frames.ended(1).await;
+    assert!(
+        matches!(ended, Ended::Goaway(1 | 9) | Ended::Closed),
+        "PROTOCOL_ERROR or COMPRESSION_ERROR: {ended:?}"
+    );
+    // One field of 3,000 bytes is remembered (section 6.2.1) and then said 4,000 times, one byte each: 12 MB.
+    let mut frames = Frames::connect(&proxy).await;
+    let mut block = literal(&pseudo("GET", "/"));
+    let field = literal(&[("x-a", &"a".repeat(3_000))]);
+    block.push(0x40);
+    block.extend_from_slice(&field[1..]);
+    block.extend_from_slice(&[0xbe; 4_000]);
+    frames.frame(1, END_HEADERS | END_STREAM, 1, &block).await;
+    let ended = frames.ended(1).await;
+    assert!(ended.is_refusal(), "{ended:?}");
+    assert_eq!(app.connections(), 0);
+    let mut other = Frames::connect(&proxy).await;
+    other.get(1, "/after", &[]).await;
+    assert_eq!(other.ended(1).await, Ended::Status(200));
+    assert_eq!(app.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn who_floods_us_and_reads_no_answer_is_held_back_and_let_go() {
+    let app = manual();
+    let proxy = before(&app, "body_idle_timeout = \"1s\"");
+    let pings = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(4_096);
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1].repeat(4_096);
+    for flood in [pings, settings] {
+        let stream = Raw::connect_slow(proxy.addr, &[b"h2"]).await.into_stream();
+        let mut wire = Wire::new(stream);
+        wire.send(PREFACE).await;
+        let sent = wire.stuff(&flood, 64 * MIB).await;
+        assert!(sent < 32 * MIB, "{sent} bytes were taken");
+        // It is cut off while it writes, long before it would be for asking nothing.
+        let began = tokio::time::Instant::now();
+        let mut stream = wire.into_stream();
+        let rest = vec![0; 64 * MIB];
+        assert!(soon("the end", stream.write_all(&rest)).await.is_err());
+        assert!(began.elapsed() < Duration::from_secs(8));
+    }
+    let mut other = Frames::connect(&proxy).await;
+    other.get(1, "/.doorward/nowhere", &[]).await;
+    assert_eq!(other.ended(1).await, Ended::Status(404));
 }
