@@ -30,6 +30,7 @@ mod damage;
 mod documents;
 mod edge;
 mod ends;
+mod examples;
 mod external_login;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod faults;
