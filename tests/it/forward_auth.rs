@@ -129,7 +129,7 @@ async fn every_field_of_identity_is_there_also_for_nobody_and_never_the_clients(
     let proxy = asked();
     let forged = [
         ("remote-user", "root"),
-        ("Remote_Groups", "staff"),
+        ("Remote-Groups", "staff"),
         ("remote-email", "root@example.org"),
     ];
     for answer in ask(&proxy.browser(), "GET", "/public", &forged).await {
@@ -140,6 +140,36 @@ async fn every_field_of_identity_is_there_also_for_nobody_and_never_the_clients(
         }
     }
     assert!(proxy.audited("identity_header_stripped").await["field"].is_string());
+}
+
+/// The other proxy replaces the fields that it is told of, by name.
+#[tokio::test]
+async fn who_says_who_he_is_in_another_spelling_does_not_pass() {
+    let signed = "headers = { user = \"X-Person\", groups = \"Remote-Groups\" }\n[identity.assertion]\nall_routes = true";
+    let proxy = builder().with("identity", signed).start();
+    let mut browser = proxy.browser();
+    browser.log_in("alice").await;
+    for name in [
+        "X_Person",
+        "x.person",
+        "xperson",
+        "HTTP_X_PERSON",
+        "http-x-person",
+        "Remote_Groups",
+        "REMOTE-GROUPS_",
+        "X_Doorward_Jwt_Assertion",
+    ] {
+        for target in ["/public", "/wiki"] {
+            let answers = ask(&browser, "GET", target, &[(name, "root")]).await;
+            assert_eq!(statuses(&answers), [403, 400, 400, 400], "{target} {name}");
+        }
+    }
+    assert!(proxy.audited("identity_header_stripped").await["field"].is_string());
+    for name in ["X-Person", "Remote-Groups", "X_Personal", "X-Webauth_User"] {
+        let answers = ask(&browser, "GET", "/wiki", &[(name, "root")]).await;
+        assert_eq!(statuses(&answers), [200; 4], "{name}");
+        assert_eq!(answers[0].header("x-person"), "alice");
+    }
 }
 
 #[tokio::test]
@@ -590,6 +620,28 @@ async fn is_safe_from_outside(app: &Upstream, front: &Front) {
     }
     let got = app.requests();
     assert_eq!(got.len(), before, "{:?}", got.last());
+    has_no_alias_from_outside(app, front).await;
+}
+
+/// An app that makes variables of names takes them all for one: they are dropped, or whoever sends them is refused.
+async fn has_no_alias_from_outside(app: &Upstream, front: &Front) {
+    for name in [
+        "Remote_User",
+        "remote-user_",
+        "HTTP_REMOTE_USER",
+        "remote.user",
+    ] {
+        let mut browser = front.browser();
+        browser.fields = vec![(name.to_owned(), "root".to_owned())];
+        let before = app.requests().len();
+        let status = browser.fetch("/public").await.status;
+        let reached = app.requests().len() - before;
+        assert_eq!(reached == 1, status == 200, "{name}: {status}");
+        if reached == 1 {
+            let head = app.last().head;
+            assert!(!head.contains("root"), "{name}: {head}");
+        }
+    }
 }
 
 #[tokio::test]

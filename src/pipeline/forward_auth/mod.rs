@@ -21,7 +21,7 @@ use super::here::is_reserved;
 use super::memo::HostMemo;
 use super::path::normalise;
 use super::visit::{Notes, Visit};
-use crate::identity::ASSERTION;
+use crate::identity::{ASSERTION, fold_eq};
 use crate::portal::{Asker, Challenge, Keeping};
 use crate::routing::Route;
 
@@ -45,7 +45,11 @@ impl Visit {
         let question = Question::read(convention, asking, host.authority())?;
         let client = self.client(&asking.headers);
         notes.client = Some(client.ip);
+        let has_alias = self.has_alias(&asking.headers);
         self.strip(&mut asking.headers, client.ip)?;
+        if has_alias {
+            return Err(Refusal::Question("an identity header in another spelling"));
+        }
         let written = question.target.path();
         let path = normalise(written)?;
         // The app gets the path as it was written, so one that leads to another place when it is read has two readings.
@@ -71,6 +75,23 @@ impl Visit {
             }
             Decision::Denied => Err(self.deny(route, notes, client.ip)),
         }
+    }
+
+    /// Whether a field is written unlike those that a yes carries, and is one of them to an app that makes variables of
+    /// names (RFC 3875 section 4.1.18): the asking proxy would replace ours, and leave that one beside it.
+    fn has_alias(&self, asked: &HeaderMap) -> bool {
+        let shared = &*self.pipeline.shared;
+        let identity = &shared.stripped.identity;
+        let assertion = ASSERTION;
+        let told = || shared.layout.names().chain([&assertion]);
+        let is_alias = |name: &str| {
+            let cgi = name.strip_prefix("http").unwrap_or(name);
+            let reads_as =
+                |ours: &HeaderName| fold_eq(name, ours.as_str()) || fold_eq(cgi, ours.as_str());
+            told().all(|ours| ours != name) && told().any(reads_as)
+        };
+        let mut names = asked.keys().map(HeaderName::as_str);
+        names.any(|name| identity.matches(name) && is_alias(name))
     }
 
     /// Every field of identity is there, also where nobody is logged in: what the client sent under its name is then
