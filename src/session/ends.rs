@@ -99,7 +99,12 @@ impl Sessions {
                 }
             }
         }
-        match live.over_by_time(now) {
+        let over = live.over_by_time(now);
+        if over.is_some() && live.data.jars.hesitate() {
+            // A node that changed the session since knows better what its apps are to be told.
+            return self.registry.look_again(live, now.after(PAUSE));
+        }
+        match over {
             // The next ticket of the same session begins anew.
             Some(reason) if self.is_at_edge() => self.registry.lapse(live, reason),
             // Where the store does not take it, it is told again.

@@ -618,19 +618,50 @@ mod shared {
         let route = proxy().clock(&clock).store(store);
         let second = route.route("/", &app.url(), TOLD).start();
         let nodes = [first, second];
-        let mut browser = known_to(&nodes[0], "one").await;
-        browser.addr = nodes[1].addr;
-        assert_eq!(browser.fetch("/").await.status, 200);
+        // The app has set its cookie anew at one of the two: that one knows which it is.
+        for (number, last) in [1, 0, 1, 0, 1].into_iter().enumerate() {
+            let mut browser = known_to(&nodes[1 - last], "old").await;
+            browser.addr = nodes[last].addr;
+            let cookie = format!("JSESSIONID=new{number}; Path=/");
+            ask(&mut browser, Method::GET, "/", &[("x-cookie", &cookie)]).await;
+        }
         // Both find out at the same moment, and neither is asked.
         clock.advance(Duration::from_mins(31));
-        assert_eq!(told(&app, 1).await, ["JSESSIONID=one"]);
+        let mut all = told(&app, 5).await;
+        all.sort();
+        let expected: Vec<String> = (0..5).map(|n| format!("JSESSIONID=new{n}")).collect();
+        assert_eq!(all, expected);
         for node in &nodes {
-            eventually("the node has asked whose it is", async || {
-                node.metric(CLAIMS).await == 1
+            eventually("the node has asked whose they are", async || {
+                node.metric(CLAIMS).await == 5
             })
             .await;
         }
-        assert_eq!(farewells(&app).len(), 1);
+        assert_eq!(farewells(&app).len(), 5);
+    }
+
+    #[tokio::test]
+    async fn where_the_node_that_knows_best_is_gone_another_tells_what_it_knows() {
+        let (_server, store) = store().await;
+        let app = app().await;
+        let clock = Clock::fixed(START);
+        let node = || {
+            let node = proxy().clock(&clock).store(store.clone());
+            node.route("/", &app.url(), TOLD).start()
+        };
+        let (first, second) = (node(), node());
+        let mut browser = known_to(&first, "old").await;
+        browser.addr = second.addr;
+        let fields = [("x-cookie", "JSESSIONID=new; Path=/")];
+        ask(&mut browser, Method::GET, "/", &fields).await;
+        second.stop().await;
+        clock.advance(Duration::from_mins(31));
+        eventually("the app is told", async || {
+            clock.advance(Duration::from_secs(1));
+            farewells(&app).len() == 1
+        })
+        .await;
+        assert_eq!(farewells(&app), ["JSESSIONID=old"]);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
@@ -37,6 +37,8 @@ pub(in crate::session) struct KnownJars {
     spared: Mutex<Option<Box<str>>>,
     /// The newest version of the session's row that was seen.
     newest: AtomicU64,
+    /// The end was left to another node, once.
+    has_hesitated: AtomicBool,
 }
 
 /// What a session leaves to its apps when it ends.
@@ -80,6 +82,12 @@ impl KnownJars {
     /// A row was seen, and not opened.
     pub(in crate::session) fn see(&self, version: u64) {
         self.newest.fetch_max(version, Ordering::Relaxed);
+    }
+
+    /// Whether the end of the session is better left to another node for now: `true` once at most.
+    pub(in crate::session) fn hesitate(&self) -> bool {
+        self.last().is_some_and(|estate| estate.is_outdated)
+            && !self.has_hesitated.swap(true, Ordering::Relaxed)
     }
 
     /// What they take in memory, about.
