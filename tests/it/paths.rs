@@ -782,8 +782,7 @@ const ELSEWHERE: &[&[u8]] = &[
 #[tokio::test]
 async fn no_spelling_of_a_place_to_return_to_leads_elsewhere() {
     let (proxy, app) = guarded().await;
-    let mut browser = proxy.browser();
-    let host = browser.authority();
+    let host = proxy.browser().authority();
     let form_of = async |browser: &Browser, place: &[u8]| {
         let mut bytes = b"GET /.doorward/login?return_to=".to_vec();
         bytes.extend_from_slice(place);
@@ -797,11 +796,14 @@ async fn no_spelling_of_a_place_to_return_to_leads_elsewhere() {
         raw.send(bytes).await;
         raw.response().await
     };
-    browser.open("/.doorward/login").await;
     for place in ELSEWHERE {
         let name = String::from_utf8_lossy(place);
+        // Each time another browser: logins that follow each other fast are stopped.
+        let mut browser = proxy.browser();
+        browser.open("/.doorward/login").await;
         let (head, body) = form_of(&browser, place).await;
         if head.starts_with("HTTP/1.1 400 ") {
+            assert!(place.contains(&b'\\'), "{name}: {head}");
             continue;
         }
         assert!(head.starts_with("HTTP/1.1 200 "), "{name}: {head}");
@@ -825,7 +827,7 @@ async fn no_spelling_of_a_place_to_return_to_leads_elsewhere() {
         );
         let answer = browser.open(&on).await;
         let seen = (answer.status.as_u16(), answer.header("location"));
-        assert!(seen == (303, "/") || seen.0 == 400, "{name}: {seen:?}");
+        assert_eq!(seen, (303, "/"), "{name}");
     }
     assert!(app.requests().is_empty());
 }
