@@ -436,3 +436,49 @@ async fn where_a_route_names_no_origins_the_app_speaks_for_itself() {
         assert!(app.last().line().starts_with("OPTIONS /open "));
     }
 }
+
+/// From other origins none of the kinds is told more, and where the route names the origin its scripts can read what they are
+/// told: not sent away, with an address that is whole.
+#[tokio::test]
+async fn what_a_script_of_another_origin_is_told_leads_to_a_whole_address() {
+    let (app, proxy) = api().await;
+    for mut browser in both(&proxy) {
+        let whole = format!(
+            "https://{}/.doorward/login?return_to=%2F",
+            browser.authority()
+        );
+        for method in [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::HEAD,
+        ] {
+            for (origin, may_read) in [(ALLOWED, true), ("https://evil.example", false)] {
+                let fields = [("origin", origin), ("accept", HTML)];
+                let fields = [
+                    fields[0],
+                    fields[1],
+                    ("sec-fetch-mode", "cors"),
+                    ("sec-fetch-dest", "empty"),
+                ];
+                let answer = browser
+                    .request(method.clone(), "/api/items", &fields, "")
+                    .await;
+                assert_eq!(answer.status, 401, "{method} {origin}");
+                assert_eq!(answer.header("location"), "", "{method} {origin}");
+                let allowed = answer.header("access-control-allow-origin");
+                assert_eq!(allowed == ALLOWED, may_read, "{method} {origin}");
+                assert_eq!(allowed.is_empty(), !may_read, "{method} {origin}");
+                if method != Method::HEAD {
+                    assert_eq!(
+                        answer.json()["login_url"],
+                        whole.as_str(),
+                        "{method} {origin}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(app.requests().is_empty());
+}
