@@ -1,11 +1,10 @@
 //! `doorward token`: gives out API tokens, lists them and takes them back. It knows the tokens file by its path alone.
 
-#![expect(clippy::print_stdout, reason = "what the command says goes there")]
-
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -66,8 +65,26 @@ fn lifetime(text: &str) -> Result<Lifetime, String> {
 
 /// Does what the command says to `tokens_file` and tells on standard output what was done.
 pub fn run(command: &TokenCommand, tokens_file: &Path) -> Result<()> {
-    print!("{}", execute(command, tokens_file, Clock::system().now())?);
-    Ok(())
+    let said = execute(command, tokens_file, Clock::system().now())?;
+    tell(command, tokens_file, &said, io::stdout().lock())
+}
+
+/// A token that nobody got to see is taken back: nobody could use it, and its name would be gone.
+fn tell(
+    command: &TokenCommand,
+    tokens_file: &Path,
+    said: &str,
+    mut out: impl io::Write,
+) -> Result<()> {
+    let written = out.write_all(said.as_bytes()).and_then(|()| out.flush());
+    let Err(error) = written else {
+        return Ok(());
+    };
+    let TokenCommand::Create(args) = command else {
+        return Err(error).context("standard output cannot be written");
+    };
+    TokenFile::revoke(tokens_file, &args.name)?;
+    Err(error).context("the token cannot be shown, so it was taken back")
 }
 
 fn execute(command: &TokenCommand, tokens_file: &Path, now: Timestamp) -> Result<String> {
@@ -163,6 +180,42 @@ mod tests {
         });
         execute(&revoke, &file, NOW).unwrap();
         assert!(execute(&revoke, &file, NOW).is_err());
+    }
+
+    /// As a pipe whose reader has gone, or a full disk.
+    struct Full;
+
+    impl io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_token_that_nobody_got_to_see_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokens.toml");
+        let create = TokenCommand::Create(CreateArgs {
+            name: "ci".to_owned(),
+            groups: Vec::new(),
+            scopes: Vec::new(),
+            expires: lifetime("1h").unwrap(),
+        });
+        let said = execute(&create, &file, NOW).unwrap();
+        assert!(tell(&create, &file, &said, Full).is_err());
+        assert!(TokenFile::load(&file).unwrap().tokens().is_empty());
+
+        let said = execute(&create, &file, NOW).unwrap();
+        let mut shown = Vec::new();
+        tell(&create, &file, &said, &mut shown).unwrap();
+        assert_eq!(shown, said.as_bytes());
+        let list = TokenCommand::List(ListArgs { json: false });
+        assert!(tell(&list, &file, "NAME", Full).is_err());
+        assert_eq!(TokenFile::load(&file).unwrap().tokens().len(), 1);
     }
 
     #[test]
