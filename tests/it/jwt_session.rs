@@ -252,6 +252,12 @@ async fn of_two_tickets_none_counts_and_one_beside_another_token_counts_for_noth
             .await;
         assert_eq!(answer.status, 401, "{both}");
     }
+    let (mine, hers) = (bob.token(), alice.token());
+    let tokens = format!("{NAME}={a}; __Host-sid={hers}; __Host-sid={mine}");
+    let cookies = [("cookie", tokens.as_str())];
+    let mut tossed = proxy.browser();
+    let answer = tossed.request(Method::GET, "/", &cookies, "").await;
+    assert_eq!(answer.status, 401, "beside two tokens");
     let mut mixed = with(&proxy, &[(NAME, &a), ("__Host-sid", bob.token())]);
     assert_eq!(mixed.fetch("/mixed").await.status, 200);
     assert_eq!(app.last().one("remote-user"), "bob");
@@ -437,4 +443,65 @@ async fn the_ordinary_mode_knows_no_tickets() {
     bob.log_in("bob").await;
     assert!(bob.fetch("/").await.set_cookies().is_empty());
     assert_eq!(bob.fetch(KEYS).await.status, 404);
+}
+
+#[cfg(feature = "redis")]
+mod shared {
+    use doorward::clock::Clock;
+
+    use super::*;
+    use crate::support::{RedisProcess, START, eventually};
+
+    async fn store() -> (RedisProcess, String) {
+        let server = RedisProcess::own(&[]).await;
+        let url = format!("redis://127.0.0.1:{}", server.port);
+        let keys = format!("backend = \"redis\"\nurl = \"{url}\"\ncache_ttl = \"1m\"");
+        (server, keys)
+    }
+
+    #[tokio::test]
+    async fn an_end_elsewhere_is_heard_and_takes_tickets_with_it_that_never_came_here() {
+        let (_server, store) = store().await;
+        let (app, clock) = (app().await, Clock::fixed(START));
+        let start = || node(&app, "").clock(&clock).store(store.clone()).start();
+        let (here, there) = (start(), start());
+        let mut people = Vec::new();
+        for user in ["alice", "bob"] {
+            let mut browser = there.browser();
+            browser.log_in(user).await;
+            assert_eq!(browser.fetch("/").await.status, 200);
+            people.push((ticket(&browser), browser));
+        }
+        assert!(takes(&here, &people[1].0).await, "a ticket is good at both");
+        for (_, browser) in &mut people {
+            browser.log_out().await;
+        }
+        // News come in their order, so whoever has heard of this end has heard of the one before.
+        eventually("the second end is heard", async || {
+            !takes(&here, &people[1].0).await
+        })
+        .await;
+        assert!(!takes(&here, &people[0].0).await);
+    }
+
+    #[tokio::test]
+    async fn a_ticket_counts_from_when_the_store_was_asked_not_from_when_it_was_made() {
+        let (_server, store) = store().await;
+        let (app, clock) = (app().await, Clock::fixed(START));
+        let node = node(&app, "").clock(&clock).store(store).start();
+        let mut alice = node.browser();
+        alice.log_in("alice").await;
+        assert_eq!(alice.fetch("/").await.status, 200);
+        let until = claims(&ticket(&alice))["exp"].clone();
+        assert_eq!(until, START.as_secs() + LIFETIME.as_secs());
+        clock.advance(Duration::from_secs(30));
+        alice.jar.remove(NAME);
+        assert_eq!(alice.fetch("/").await.status, 200);
+        let claims = claims(&ticket(&alice));
+        assert_eq!(claims["iat"], START.as_secs() + 30, "it is a new one");
+        assert_eq!(
+            claims["exp"], until,
+            "others may have ended the session since"
+        );
+    }
 }

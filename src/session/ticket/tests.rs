@@ -1,3 +1,5 @@
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
 use super::*;
@@ -198,6 +200,44 @@ fn a_header_that_is_not_ours_is_refused() {
         String::new(),
     ] {
         assert!(tickets.verify(bad.as_bytes(), NOW).is_none(), "{bad}");
+    }
+}
+
+#[test]
+fn a_header_that_is_not_ours_is_refused_however_well_it_is_signed() {
+    let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+    let pair = EcdsaKeyPair::generate(algorithm).unwrap();
+    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let keys = json!({ "keys": [{
+        "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "1", "x": b64(x), "y": b64(y),
+    }] });
+    let edge = Tickets::at_edge(settings());
+    edge.trust(TicketKeys::parse(keys.to_string().as_bytes()).unwrap());
+    let claims = claims(&made(&tickets(&[1]), &[1]));
+    let judge = |header: &Value| {
+        let signed = [header, &claims].map(|part| b64(part.to_string().as_bytes()));
+        let signed = signed.join(".");
+        let by = pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        let text = format!("{signed}.{}", b64(by.as_ref()));
+        edge.verify(text.as_bytes(), NOW).is_some()
+    };
+    let good = json!({ "alg": "ES256", "kid": "1", "typ": Kind::Ticket.typ() });
+    assert!(judge(&good));
+    for (name, value) in [
+        ("typ", json!("JWT")),
+        ("typ", json!(Kind::Assertion.typ())),
+        ("typ", Value::Null),
+        ("crit", json!(["exp"])),
+        ("crit", json!([])),
+        ("alg", json!("EdDSA")),
+        ("alg", json!("none")),
+        ("kid", json!("2")),
+        ("kid", Value::Null),
+    ] {
+        let mut bad = good.clone();
+        bad[name] = value;
+        assert!(!judge(&bad), "{bad}");
     }
 }
 
