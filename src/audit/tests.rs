@@ -611,6 +611,24 @@ const CASES: &[Case] = &[
         |w| w.file("tls.certificates[0].cert", Holds::Certificate, 0o644),
     ),
     (
+        "file-readable",
+        Medium,
+        |w| {
+            w.put("[[route]]", "[clients]\ntokens = \"t.toml\"\n\n[[route]]");
+            w.file("clients.tokens", Holds::Tokens, 0o644);
+        },
+        |w| w.file("clients.tokens", Holds::Tokens, 0o600),
+    ),
+    (
+        "file-writable",
+        High,
+        |w| {
+            w.put("[[route]]", "[clients]\ntokens = \"t.toml\"\n\n[[route]]");
+            w.file("clients.tokens", Holds::Tokens, 0o602);
+        },
+        |w| w.file("clients.tokens", Holds::Tokens, 0o600),
+    ),
+    (
         "file-writable",
         High,
         |w| w.file("", Holds::Configuration, 0o646),

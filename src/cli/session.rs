@@ -1,7 +1,5 @@
 //! `doorward session`: lists sessions and ends them, by asking the Doorward that runs. It knows the admin API and no store.
 
-#![expect(clippy::print_stdout, reason = "what the command says goes there")]
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -113,8 +111,7 @@ pub(super) fn run(command: &SessionCommand, doorward: &AdminClient) -> Result<()
         SessionCommand::Show(args) => show(args, doorward)?,
         SessionCommand::Revoke(args) => revoke(args, doorward)?,
     };
-    print!("{text}");
-    Ok(())
+    super::say(&text)
 }
 
 fn list(args: &ListArgs, doorward: &AdminClient) -> Result<String> {

@@ -1,8 +1,6 @@
 //! `doorward user`: adds, changes, lists and removes local users. It knows the users file by its path alone; which
 //! file that is, the configuration says.
 
-#![expect(clippy::print_stdout, reason = "what the command says goes there")]
-
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 
@@ -87,8 +85,7 @@ pub struct RemoveArgs {
 
 /// Does what the command says to `users_file` and tells on standard output what was done.
 pub fn run(command: &UserCommand, users_file: &Path) -> Result<()> {
-    print!("{}", execute(command, users_file, &mut Console)?);
-    Ok(())
+    super::say(&execute(command, users_file, &mut Console)?)
 }
 
 /// Where passwords come from.

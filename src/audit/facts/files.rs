@@ -33,6 +33,7 @@ pub enum Holds {
     PrivateKey,
     Secret,
     Sessions,
+    Tokens,
     Users,
 }
 
@@ -51,6 +52,12 @@ pub(super) fn gather(settings: &Settings, places: &Places) -> Result<Vec<FileFac
             Holds::Users,
         ));
     }
+    let tokens = (
+        "clients.tokens".to_owned(),
+        settings.tokens.clone(),
+        Holds::Tokens,
+    );
+    named.push(tokens);
     if let StoreSettings::Embedded { path } = &settings.store {
         named.push(("store.path".to_owned(), path.clone(), Holds::Sessions));
     }

@@ -83,7 +83,7 @@ fn file_readable(_: &Evidence<'_>, file: &FileFact) -> Option<Fault> {
     let (group, others) = (file.mode & 0o040 != 0, file.mode & 0o004 != 0);
     let severity = match file.holds {
         Holds::PrivateKey | Holds::Secret | Holds::Users if others => High,
-        Holds::AuditLog | Holds::Sessions if others => Medium,
+        Holds::AuditLog | Holds::Sessions | Holds::Tokens if others => Medium,
         // A key may be for a group on purpose (Debian's `ssl-cert`).
         Holds::Secret | Holds::Users if group => Low,
         _ => return None,

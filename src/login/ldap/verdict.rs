@@ -55,8 +55,10 @@ fn active_directory(text: &str) -> Option<&'static str> {
     Some(match rest.split(',').next()? {
         "530" => "it may not log in at this time",
         "531" => "it may not log in from here",
+        "52f" => "a restriction of the account forbids it",
         "532" => "its password has expired",
         "533" => "it is disabled",
+        "534" => "it may not log in in this way",
         "701" => "it has expired",
         "773" => "its password has to be changed first",
         "775" => "it is locked",
@@ -108,6 +110,14 @@ mod tests {
             judged(49, &text("533"), None),
             Some(barred("it is disabled"))
         );
+        for (data, why) in [
+            ("52f", "a restriction of the account forbids it"),
+            ("532", "its password has expired"),
+            ("534", "it may not log in in this way"),
+            ("773", "its password has to be changed first"),
+        ] {
+            assert_eq!(judged(49, &text(data), None), Some(barred(why)), "{data}");
+        }
         for plain in ["52e", "525"] {
             assert_eq!(judged(49, &text(plain), None), Some(Verdict::Wrong));
         }
