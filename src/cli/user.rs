@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::login::{NewPassword, NewUser, User, UserFile};
+use crate::login::{NewPassword, NewUser, Passkey, User, UserFile};
 
 /// Longer input is no password: those have at most 1024 bytes.
 const MAX_LINE: u64 = 4096;
@@ -29,8 +30,10 @@ pub enum UserCommand {
     ResetSecondFactor(ResetArgs),
     /// Remove a user; ends the user's sessions
     Remove(RemoveArgs),
-    /// Remove all passkeys of a user
-    RemovePasskeys(RemoveArgs),
+    /// List a user's passkeys
+    Passkeys(PasskeysArgs),
+    /// Remove all passkeys of a user, or one
+    RemovePasskeys(RemovePasskeysArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -83,6 +86,26 @@ pub struct RemoveArgs {
     pub user: String,
 }
 
+#[derive(Args, Clone, Debug)]
+pub struct PasskeysArgs {
+    /// What the user logs in with
+    #[arg(value_name = "NAME")]
+    pub user: String,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct RemovePasskeysArgs {
+    /// What the user logs in with
+    #[arg(value_name = "NAME")]
+    pub user: String,
+    /// Only the passkey with this id, as `doorward user passkeys` writes it
+    #[arg(long, allow_hyphen_values = true)]
+    pub id: Option<String>,
+}
+
 /// Does what the command says to `users_file` and tells on standard output what was done.
 pub fn run(command: &UserCommand, users_file: &Path) -> Result<()> {
     super::say(&execute(command, users_file, &mut Console)?)
@@ -103,7 +126,8 @@ fn execute(
         UserCommand::Add(args) => add(args, users_file, source),
         UserCommand::Passwd(args) => passwd(args, users_file, source),
         UserCommand::List(args) => list(*args, users_file),
-        UserCommand::RemovePasskeys(args) => remove_passkeys(&args.user, users_file),
+        UserCommand::Passkeys(args) => passkeys(args, users_file),
+        UserCommand::RemovePasskeys(args) => remove_passkeys(args, users_file),
         UserCommand::ResetSecondFactor(args) => reset_second_factor(args, users_file),
         UserCommand::Remove(args) => {
             existing(&UserFile::load(users_file)?, &args.user)?;
@@ -159,9 +183,18 @@ fn passwd(args: &PasswdArgs, users_file: &Path, source: &mut dyn PasswordSource)
 }
 
 /// Sessions are left to the operator: whose passkeys go may have logged in with the password.
-fn remove_passkeys(user: &str, users_file: &Path) -> Result<String> {
-    existing(&UserFile::load(users_file)?, user)?;
-    let removed = UserFile::remove_passkeys(users_file, user, None)?;
+fn remove_passkeys(args: &RemovePasskeysArgs, users_file: &Path) -> Result<String> {
+    let RemovePasskeysArgs { user, id } = args;
+    let known = UserFile::load(users_file)?;
+    let known = &existing(&known, user)?.passkeys;
+    let one = id.as_ref().map(|id| {
+        let found = known.iter().find(|passkey| passkey.label() == *id);
+        found.with_context(|| {
+            format!("{user:?} has no passkey {id:?}; `doorward user passkeys {user}` lists all")
+        })
+    });
+    let one = one.transpose()?.map(Passkey::id);
+    let removed = UserFile::remove_passkeys(users_file, user, one)?;
     if removed.is_empty() {
         return Ok(format!("{user} has no passkeys.\n"));
     }
@@ -169,6 +202,25 @@ fn remove_passkeys(user: &str, users_file: &Path) -> Result<String> {
     Ok(format!(
         "Removed the passkeys of {user}: {names}. Sessions go on; `doorward session revoke` ends them.\n"
     ))
+}
+
+fn passkeys(args: &PasskeysArgs, users_file: &Path) -> Result<String> {
+    let user = &args.user;
+    let file = UserFile::load(users_file)?;
+    let known = existing(&file, user)?.passkeys.iter();
+    if args.json {
+        let listed: Vec<_> = known
+            .map(|key| json!({ "id": key.label(), "name": key.name, "created": key.created }))
+            .collect();
+        return Ok(serde_json::to_string_pretty(&listed)? + "\n");
+    }
+    let rows = known.map(|key| [key.name.clone(), key.created.clone(), key.label()]);
+    let heading = ["NAME", "ADDED", "ID"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
+    if rows.len() == 1 {
+        return Ok(format!("{user} has no passkeys.\n"));
+    }
+    Ok(super::table::table(&rows))
 }
 
 fn reset_second_factor(args: &ResetArgs, users_file: &Path) -> Result<String> {
@@ -271,9 +323,9 @@ fn table(users: &[User]) -> String {
 }
 
 /// Fails, naming the user most like it, where there is no such user.
-fn existing(file: &UserFile, name: &str) -> Result<()> {
-    if file.find(name).is_some() {
-        return Ok(());
+fn existing<'f>(file: &'f UserFile, name: &str) -> Result<&'f User> {
+    if let Some(user) = file.find(name) {
+        return Ok(user);
     }
     let likeness =
         |user: &User| strsim::jaro_winkler(&user.name.to_lowercase(), &name.to_lowercase());
@@ -450,6 +502,28 @@ mod tests {
         );
         let complaint = bench.complaint("remove zoe", &[]);
         assert!(complaint.ends_with("lists all"), "{complaint}");
+    }
+
+    #[test]
+    fn a_passkey_that_is_not_there_is_named_and_none_is_removed() {
+        let bench = Bench::new();
+        bench.say("add alice", &[LONG, LONG]).unwrap();
+        for (line, said) in [
+            ("passkeys alice", "alice has no passkeys.\n"),
+            ("passkeys alice --json", "[]\n"),
+            ("remove-passkeys alice", "alice has no passkeys.\n"),
+        ] {
+            assert_eq!(bench.say(line, &[]).unwrap(), said);
+        }
+        assert_eq!(
+            bench.complaint("remove-passkeys alice --id -AAA", &[]),
+            "\"alice\" has no passkey \"-AAA\"; `doorward user passkeys alice` lists all"
+        );
+        let complaint = bench.complaint("passkeys alcie", &[]);
+        assert!(
+            complaint.ends_with("did you mean \"alice\"?"),
+            "{complaint}"
+        );
     }
 
     #[test]

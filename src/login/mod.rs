@@ -42,7 +42,7 @@ pub use oidc::{
     IssuerSettings, Issuers, Logout, Logouts, Mapping, Oidc, OidcError, OidcSettings, Proof,
     is_loopback,
 };
-pub use passkeys::{Answered, Asked, Passkey, PasskeyError, Passkeys};
+pub use passkeys::{Answered, Asked, Passkey, PasskeyError, Passkeys, QuestionId};
 pub use password::LocalUsers;
 pub use pending::{Browser, Opening, PendingError, PendingLogin};
 pub use rules::{NewPassword, PasswordRefused};

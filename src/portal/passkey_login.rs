@@ -7,12 +7,14 @@ use super::passkeys_page::PasskeyView;
 use super::script::PASSKEY_PLACE;
 use super::sign_in::{Returned, Typed};
 use super::{Portal, PortalError, PortalRequest, Provider};
-use crate::login::{Answered, Asked, Browser, PasskeyError, Passkeys};
+use crate::login::{Answered, Asked, Browser, PasskeyError, Passkeys, QuestionId};
 use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::wire::Page;
 
 /// How the user showed who they are (RFC 8176): a key that proves itself, after its holder was there and verified.
 const AMR: [&str; 3] = ["pop", "user", "mfa"];
+
+pub(super) const ANSWERED: PasskeyError = PasskeyError::Refused("it was answered before");
 
 /// Where the script is.
 const SCRIPT: &str = "/.doorward/passkey.js";
@@ -62,7 +64,21 @@ impl Portal {
         };
         let epoch = self.sessions.epoch_of(&passkeys.subject(&claim.user)).await;
         let epoch = epoch.map_err(|error| PortalError::Store(error.to_string()))?;
-        let identity = match passkeys.prove(claim).await {
+        let question = claim.question();
+        let proved = match passkeys.prove(claim).await {
+            Ok(proved) => proved,
+            Err(error) => {
+                let error = self.seen_through(question, error).await?;
+                return Ok(self.not_by_passkey(request, (&typed, &returned), error));
+            }
+        };
+        // Only what is good is claimed, so that nobody else fills the store; and before a counter is written, so that what
+        // comes again never looks like a copy.
+        let claimed = self.sessions.claim_answer(&question).await;
+        if !claimed.map_err(|error| PortalError::Store(error.to_string()))? {
+            return Ok(self.not_by_passkey(request, (&typed, &returned), ANSWERED));
+        }
+        let identity = match passkeys.keep(proved).await {
             Ok(identity) => identity,
             Err(error) => return Ok(self.not_by_passkey(request, (&typed, &returned), error)),
         };
@@ -75,6 +91,20 @@ impl Portal {
             epoch,
         };
         self.let_in(request, admission, (&typed, returned)).await
+    }
+
+    /// An answer that comes again has the counter of the first time, as that of a copy would have.
+    async fn seen_through(
+        &self,
+        question: QuestionId,
+        error: PasskeyError,
+    ) -> Result<PasskeyError, PortalError> {
+        if !matches!(error, PasskeyError::Cloned { .. }) {
+            return Ok(error);
+        }
+        let answered = self.sessions.is_answered(&question).await;
+        let answered = answered.map_err(|error| PortalError::Store(error.to_string()))?;
+        Ok(if answered { ANSWERED } else { error })
     }
 
     fn not_by_passkey(

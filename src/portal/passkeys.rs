@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::challenge::redirect;
 use super::own_sessions::{self, logged_in};
+use super::passkey_login::ANSWERED;
 use super::passkeys_page::{PasskeyRow, PasskeysView};
 use super::sign_out::{form_token, is_form_token};
 use super::{LOGIN_PROMPT, Portal, PortalError, PortalRequest, form, login_url, place};
@@ -84,7 +85,10 @@ impl Portal {
             state: field("state"),
             credential: field("passkey"),
         };
-        match passkeys.add(answered, (&identity.subject.id, name)).await {
+        match self
+            .add_passkey((passkeys, answered), (&identity.subject.id, name))
+            .await?
+        {
             Ok(()) => {
                 self.audit.record(&AuditEvent::PasskeyAdded {
                     sid: session.sid().to_string(),
@@ -101,6 +105,23 @@ impl Portal {
                     .await
             }
         }
+    }
+
+    /// An answer is good once, at whichever node.
+    async fn add_passkey(
+        &self,
+        (passkeys, answered): (&Passkeys, Answered<'_>),
+        named: (&str, &str),
+    ) -> Result<Result<(), PasskeyError>, PortalError> {
+        let new = match passkeys.judge_new(answered, named).await {
+            Ok(new) => new,
+            Err(error) => return Ok(Err(error)),
+        };
+        let claimed = self.sessions.claim_answer(&new.question()).await;
+        if !claimed.map_err(|error| PortalError::Store(error.to_string()))? {
+            return Ok(Err(ANSWERED));
+        }
+        Ok(passkeys.add(new).await)
     }
 
     /// Whoever has it may have logged in with it, so that the other sessions end too.

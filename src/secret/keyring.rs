@@ -41,6 +41,8 @@ pub enum Purpose {
     Namespace,
     /// A question to an authenticator, on its way.
     Passkey,
+    /// The index by which it is known which questions to authenticators were answered.
+    PasskeyAnswer,
     /// The index by which it is known which codes were used.
     OneTimeCode,
     /// A login on its way: travels in `state`, nothing is stored.
@@ -76,6 +78,7 @@ impl Purpose {
             Self::Listing => b"doorward 1 listing",
             Self::Namespace => b"doorward 1 namespace",
             Self::Passkey => b"doorward 1 passkey",
+            Self::PasskeyAnswer => b"doorward 1 passkey answer",
             Self::OneTimeCode => b"doorward 1 one-time code",
             Self::PendingLogin => b"doorward 1 pending login",
             Self::SecondFactor => b"doorward 1 second factor",

@@ -55,6 +55,7 @@ mod oidc_logout;
 mod oidc_presets;
 mod oidc_refresh;
 mod outage;
+mod passkey_answers;
 mod passkeys;
 mod password;
 mod paths;

@@ -213,6 +213,33 @@ async fn a_removed_users_sessions_end_here_though_the_store_cannot_list_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_claimed_is_not_claimed() {
+    let node = Node::new();
+    let question = [7; 16];
+    for (trouble, error) in [
+        (Trouble::Fails, unavailable()),
+        (Trouble::Freezes, StoreError::Timeout),
+    ] {
+        for operation in ["epoch", "begin_epoch"] {
+            node.store.set(operation, trouble);
+            let claimed = node.sessions.claim_answer(&question).await;
+            assert_eq!(claimed, Err(error.clone()), "{operation}");
+            node.store.all(Trouble::None);
+        }
+        node.store.set("epoch", trouble);
+        assert_eq!(node.sessions.is_answered(&question).await, Err(error));
+        node.store.all(Trouble::None);
+    }
+    let node = Node::new();
+    assert_eq!(node.sessions.is_answered(&question).await, Ok(false));
+    assert_eq!(node.sessions.claim_answer(&question).await, Ok(true));
+    let other = Node::over(node.store.clone());
+    assert_eq!(other.sessions.is_answered(&question).await, Ok(true));
+    assert_eq!(other.sessions.claim_answer(&question).await, Ok(false));
+    assert_eq!(other.sessions.claim_answer(&[8; 16]).await, Ok(true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_session_that_cannot_be_removed_keeps_no_other_from_ending() {
     for trouble in [Trouble::Fails, Trouble::Freezes] {
         let mut node = Node::new();

@@ -1,6 +1,7 @@
 //! Logging in with a passkey (`WebAuthn` level 2), and adding and removing one. The ceremonies themselves are the library's;
 //! here is who is asked, what an answer is tied to, and that it is good once. It knows no page and no session.
 
+mod adding;
 mod editing;
 mod proving;
 mod sealed;
@@ -15,28 +16,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::{Host, Url};
-use webauthn_rs::prelude::{
-    PasskeyRegistration, PublicKeyCredential, RegisterPublicKeyCredential, Uuid, Webauthn,
-    WebauthnBuilder,
-};
+use webauthn_rs::prelude::{PublicKeyCredential, Webauthn, WebauthnBuilder};
 
-use self::proving::{Proof, cause};
+use self::proving::{Proof, Renewal};
 use self::sealed::{Kind, MAX_AGE, Question};
 use self::stored::Handle;
 use super::hashing::HashingError;
-use super::oidc::spent::Spent;
 use super::password::LocalUsers;
 use super::throttle::{Attempt, Reservation, Verdict};
-use super::users::{UserFile, UserFileError, check_name};
+use super::users::{User, UserFile, UserFileError};
 use crate::identity::{Identity, Subject};
-use crate::secret::{Keyring, random};
+use crate::secret::Keyring;
 
 /// The longest answer of an authenticator that is looked at, in bytes of JSON.
 const MAX_ANSWER: usize = 12 * 1024;
-
-const ANSWERED: &str = "it was answered before";
 
 /// The passkeys of local users.
 #[derive(Debug)]
@@ -44,7 +39,6 @@ pub struct Passkeys {
     users: Arc<LocalUsers>,
     keyring: Arc<Keyring>,
     rp_id: Option<String>,
-    spent: Arc<Spent>,
 }
 
 /// A question to an authenticator.
@@ -87,6 +81,9 @@ pub enum PasskeyError {
     Unavailable,
 }
 
+/// What a question is known by: each is answered once, which whoever asks for it to be kept has to see to.
+pub type QuestionId = [u8; 16];
+
 /// An answer that names a user and is yet to be proved.
 #[derive(Debug)]
 pub struct Claim<'a> {
@@ -95,6 +92,20 @@ pub struct Claim<'a> {
     answer: PublicKeyCredential,
     webauthn: Webauthn,
     reservation: Reservation<'a>,
+}
+
+/// A claim that is proved, and of which nothing is written down yet.
+#[derive(Debug)]
+pub struct Proved<'a> {
+    user: User,
+    renewal: Option<Renewal>,
+    reservation: Reservation<'a>,
+}
+
+impl Claim<'_> {
+    pub fn question(&self) -> QuestionId {
+        self.question.nonce
+    }
 }
 
 impl Passkeys {
@@ -107,7 +118,6 @@ impl Passkeys {
             users,
             keyring,
             rp_id,
-            spent: Arc::default(),
         }
     }
 
@@ -180,8 +190,9 @@ impl Passkeys {
         }
     }
 
-    /// Proves a claim: signature, origin, user verification, counter, and that the question has not been answered before.
-    pub async fn prove(&self, claim: Claim<'_>) -> Result<Identity, PasskeyError> {
+    /// Proves a claim: signature, origin, user verification and counter. Whether the question was answered before is to be
+    /// asked between this and [`Passkeys::keep`].
+    pub async fn prove<'a>(&self, claim: Claim<'a>) -> Result<Proved<'a>, PasskeyError> {
         let Claim {
             user,
             question,
@@ -189,23 +200,43 @@ impl Passkeys {
             webauthn,
             reservation,
         } = claim;
-        let (spent, now) = (Arc::clone(&self.spent), self.users.clock().now());
-        let proof = self.users.with_users(move |users, path| {
+        let proof = self.users.with_users(move |users, _| {
             let users = users.ok_or(PasskeyError::Unavailable)?;
             let proof = Proof {
                 question: &question,
                 answer: &answer,
                 webauthn: &webauthn,
             };
-            proof.judge((users, path), &user, (&spent, now))
+            proof.judge(users, &user)
         });
         match proof.await.map_err(overloaded).flatten() {
-            Ok(user) => {
-                reservation.give_back();
-                Ok(self.users.identity(user))
-            }
+            Ok((user, renewal)) => Ok(Proved {
+                user,
+                renewal,
+                reservation,
+            }),
             Err(error) => Err(counted(reservation, error)),
         }
+    }
+
+    /// Writes down how often the passkey was used, without which nobody comes in: a copy would be let in later.
+    pub async fn keep(&self, proved: Proved<'_>) -> Result<Identity, PasskeyError> {
+        let Proved {
+            user,
+            renewal,
+            reservation,
+        } = proved;
+        if let Some(renewal) = renewal {
+            let name = user.name.clone();
+            let kept = self
+                .users
+                .with_users(move |_, path| renewal.write(path, &name));
+            if let Err(error) = kept.await.map_err(overloaded).flatten() {
+                return Err(counted(reservation, error));
+            }
+        }
+        reservation.give_back();
+        Ok(self.users.identity(user))
     }
 
     pub async fn list(&self, user: &str) -> Result<Vec<Passkey>, PasskeyError> {
@@ -215,77 +246,6 @@ impl Passkeys {
             .with_users(move |users, _| users.map(|users| editing::of(users, &user).to_vec()));
         let listed = listed.await.map_err(overloaded)?;
         listed.ok_or(PasskeyError::Unavailable)
-    }
-
-    /// Asks for a new passkey of a user who has these already. `None` where none can be used here.
-    pub fn ask_to_add(
-        &self,
-        (authority, session): (&str, &[u8]),
-        user: &Identity,
-        known: &[Passkey],
-    ) -> Option<Asked> {
-        let handle = known.first().map(|passkey| passkey.handle);
-        let handle = handle.unwrap_or_else(|| Handle(Uuid::from_bytes(random())));
-        let name = &user.subject.id;
-        let shown = user.name.as_deref().unwrap_or(name);
-        let (asked, state) = self
-            .webauthn(authority)?
-            .start_passkey_registration(handle.0, name, shown, None)
-            .ok()?;
-        let mut asked = serde_json::to_value(&asked).ok()?;
-        // Only what the authenticator finds by itself can be used without a user name.
-        let options = asked.get_mut("publicKey")?.as_object_mut()?;
-        let selection = options.get_mut("authenticatorSelection")?.as_object_mut()?;
-        selection.insert("residentKey".to_owned(), json!("required"));
-        selection.insert("requireResidentKey".to_owned(), json!(true));
-        let known = known
-            .iter()
-            .map(|passkey| json!({ "type": "public-key", "id": passkey.label() }));
-        options.insert("excludeCredentials".to_owned(), known.collect());
-        let state = serde_json::to_string(&state).ok()?;
-        let kind = Kind::Adding {
-            user: name.clone(),
-            handle: handle.0.into_bytes(),
-        };
-        self.asked(asked, (authority, session), (kind, state))
-    }
-
-    /// Takes a new passkey in. `Refused` says what the user may be told.
-    pub async fn add(
-        &self,
-        answered: Answered<'_>,
-        (user, name): (&str, &str),
-    ) -> Result<(), PasskeyError> {
-        check_name(name).map_err(PasskeyError::Refused)?;
-        let question = self.question(&answered)?;
-        let webauthn = self.webauthn(answered.authority);
-        let webauthn = webauthn.ok_or(PasskeyError::Expired)?;
-        let answer: RegisterPublicKeyCredential = parsed(answered.credential)?;
-        let Kind::Adding {
-            user: asked,
-            handle,
-        } = &question.kind
-        else {
-            return Err(PasskeyError::Refused("the question was another one"));
-        };
-        if asked != user {
-            return Err(PasskeyError::Refused("another user was asked"));
-        }
-        let handle = Handle(Uuid::from_bytes(*handle));
-        let state: PasskeyRegistration = parsed(&question.state)?;
-        let now = self.users.clock().now();
-        let (user, name, spent) = (user.to_owned(), name.to_owned(), self.spent.clone());
-        let added = self.users.with_users(move |_, path| {
-            let key = webauthn.finish_passkey_registration(&answer, &state);
-            let key = key.map_err(|error| PasskeyError::Refused(cause(&error)))?;
-            let passkey = Passkey::new(name, now.to_string(), (handle, key));
-            let passkey = passkey.ok_or(PasskeyError::Refused("it is too large to be kept"))?;
-            if !spent.spend(&question.nonce, now) {
-                return Err(PasskeyError::Refused(ANSWERED));
-            }
-            UserFile::add_passkey(path, &user, &passkey).map_err(|error| unwritten(&error))
-        });
-        added.await.map_err(overloaded)?
     }
 
     /// Says what it was called; `None` where the user has no such passkey.

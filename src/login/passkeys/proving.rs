@@ -1,4 +1,4 @@
-//! Whether an answer proves what it claims. It blocks on the users file, where a counter is written down.
+//! Whether an answer proves what it claims, and what of it is written down in the users file.
 
 use std::path::Path;
 
@@ -8,9 +8,7 @@ use webauthn_rs::prelude::{
 
 use super::sealed::Question;
 use super::stored::Credential;
-use super::{ANSWERED, PasskeyError, parsed, unwritten};
-use crate::clock::Timestamp;
-use crate::login::oidc::spent::Spent;
+use super::{Passkey, PasskeyError, parsed, unwritten};
 use crate::login::users::{User, UserFile};
 
 /// What a thread that may wait needs in order to judge an answer.
@@ -20,22 +18,32 @@ pub(super) struct Proof<'a> {
     pub(super) webauthn: &'a Webauthn,
 }
 
+/// A passkey as it was, and what has changed of it with an answer.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    before: Passkey,
+    after: Credential,
+}
+
+impl Renewal {
+    /// Blocks on the users file.
+    pub(super) fn write(self, path: &Path, name: &str) -> Result<(), PasskeyError> {
+        UserFile::renew_passkey(path, name, (&self.before, self.after))
+            .map_err(|error| unwritten(&error))
+    }
+}
+
 impl Proof<'_> {
     pub(super) fn judge(
         &self,
-        (users, path): (&UserFile, &Path),
+        users: &UserFile,
         name: &str,
-        (spent, now): (&Spent, Timestamp),
-    ) -> Result<User, PasskeyError> {
+    ) -> Result<(User, Option<Renewal>), PasskeyError> {
         let id = self.answer.get_credential_id();
         let found = users.find_credential(id);
         // Looked up anew, as the file may have changed since it was claimed.
         let found = found.filter(|(user, _)| user.name == name);
         let (user, passkey) = found.ok_or(PasskeyError::Refused("nobody has such a passkey"))?;
-        // First, since what comes again would look like a copy by its counter.
-        if spent.holds(&self.question.nonce) {
-            return Err(PasskeyError::Refused(ANSWERED));
-        }
         let state: DiscoverableAuthentication = parsed(&self.question.state)?;
         let key = passkey.credential.key();
         let proved = self
@@ -52,18 +60,14 @@ impl Proof<'_> {
         if !proved.user_verified() {
             return Err(PasskeyError::Refused("the user was not verified"));
         }
-        // Only what is good can be spent, so nobody else fills this memory.
-        if !spent.spend(&self.question.nonce, now) {
-            return Err(PasskeyError::Refused(ANSWERED));
-        }
         let mut after = key.clone();
-        if after.update_credential(&proved) == Some(true) {
+        let is_changed = after.update_credential(&proved) == Some(true);
+        let renewal = is_changed.then(|| {
+            let before = passkey.clone();
             let after = Credential::new(after).ok_or(PasskeyError::Unavailable)?;
-            // A counter that is not written down would let a copy in later, so nobody comes in without.
-            UserFile::renew_passkey(path, name, (passkey, after))
-                .map_err(|error| unwritten(&error))?;
-        }
-        Ok(user.clone())
+            Ok(Renewal { before, after })
+        });
+        Ok((user.clone(), renewal.transpose()?))
     }
 }
 
