@@ -36,6 +36,7 @@ mod external_login;
 mod faults;
 mod forward_auth;
 mod forwarding;
+mod fronts;
 mod hostile;
 mod http2;
 mod identity;
