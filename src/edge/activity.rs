@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Limits;
 use crate::deadline::{Drain, Tick, Watch, Watched};
 
+/// How long a connection is idle before it gives its buffers back: longer than from click to click of a page that loads.
+const REST: Duration = Duration::from_secs(1);
+
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
@@ -33,6 +36,8 @@ pub(super) struct Activity {
     /// Each of these holds the tick when it began plus one; 0: it is not so.
     header_since: AtomicU64,
     idle_since: AtomicU64,
+    /// HTTP/2: the `idle_since` after which buffers are to be given back.
+    resting_since: AtomicU64,
     write_blocked_since: AtomicU64,
     in_flight: AtomicU32,
     verdict: AtomicU8,
@@ -66,6 +71,7 @@ impl Activity {
             // The first request is owed at once.
             header_since: AtomicU64::new(now),
             idle_since: AtomicU64::new(0),
+            resting_since: AtomicU64::new(0),
             write_blocked_since: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             verdict: AtomicU8::new(0),
@@ -84,6 +90,12 @@ impl Activity {
             1 => Verdict::Graceful,
             _ => Verdict::Close,
         }
+    }
+
+    /// Nothing has been asked for some time: what a request needs can be given back.
+    pub(super) fn is_resting(&self) -> bool {
+        let since = self.resting_since.load(Ordering::Relaxed);
+        since != 0 && since == self.idle_since.load(Ordering::Relaxed)
     }
 
     /// A request has been read.
@@ -146,6 +158,11 @@ impl Watched for Activity {
             }
             if past(&self.idle_since, self.limits.keep_alive) {
                 self.set(1);
+            }
+            if !self.sees_headers && past(&self.idle_since, REST) && !self.is_resting() {
+                let since = self.idle_since.load(Ordering::Relaxed);
+                self.resting_since.store(since, Ordering::Relaxed);
+                self.waker.wake();
             }
         }
         if self.draining.has_begun() {
@@ -281,6 +298,24 @@ mod tests {
             ticks(&watch, 1);
             assert_eq!(verdict(&activity), Verdict::Close);
         }
+    }
+
+    #[test]
+    fn buffers_are_given_back_once_nothing_is_asked_for_a_while_and_kept_while_something_is() {
+        let (watch, activity, _) = activity(false);
+        ticks(&watch, 4);
+        assert!(!activity.is_resting(), "there is nothing yet");
+        let request = activity.begin();
+        ticks(&watch, 5);
+        assert!(!activity.is_resting(), "a request is under way");
+        drop(request);
+        ticks(&watch, 3);
+        assert!(!activity.is_resting(), "the next may come at once");
+        ticks(&watch, 2);
+        assert!(activity.is_resting());
+        drop(activity.begin());
+        ticks(&watch, 1);
+        assert!(!activity.is_resting());
     }
 
     #[test]

@@ -48,6 +48,16 @@ impl<S: AsyncWrite + Unpin> Flusher<S> {
     }
 }
 
+impl<S> Flusher<S> {
+    /// Gives the buffer back where nothing is in it.
+    pub(super) fn release(&self) {
+        let mut inner = self.0.lock();
+        if inner.collected.is_empty() {
+            inner.collected = BytesMut::new();
+        }
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Inner<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_empty(cx))?;
@@ -161,6 +171,23 @@ mod tests {
         flush(&flusher).await;
         far.read_exact(&mut seen).await.unwrap();
         assert_eq!(&seen, b"one two");
+    }
+
+    #[tokio::test]
+    async fn an_empty_buffer_is_given_back_and_a_full_one_is_not() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let (mut library, flusher) = coalesce(near);
+        library.write_all(&[7; 24]).await.unwrap();
+        flush(&flusher).await;
+        flusher.release();
+        let mut seen = [0; 24];
+        far.read_exact(&mut seen[..16]).await.unwrap();
+        flush(&flusher).await;
+        far.read_exact(&mut seen[16..]).await.unwrap();
+        assert_eq!(seen, [7; 24]);
+        flusher.0.lock().collected.reserve(1_000);
+        flusher.release();
+        assert_eq!(flusher.0.lock().collected.capacity(), 0);
     }
 
     #[tokio::test]

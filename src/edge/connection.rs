@@ -142,6 +142,9 @@ async fn serve_http2<H: Handle>(
             }
             let ended = connection.as_mut().poll(cx);
             flusher.flush(cx);
+            if activity.is_resting() {
+                flusher.release();
+            }
             ended
         }
     })
