@@ -167,7 +167,11 @@ impl Portal {
             return Ok(redirect(&login_url(&place(PLACE))));
         };
         let all = self.sessions.kept_posts(session);
-        let mut posts: Vec<_> = all.iter().filter_map(|post| KeptPost::read(post)).collect();
+        let posts = all.iter().filter_map(|post| KeptPost::read(post));
+        // Those of other hosts are judged there, where their sender's browser is known, and sent to no other app.
+        let mut posts: Vec<_> = posts
+            .filter(|post| post.authority == request.authority)
+            .collect();
         let mut misfit = NotSent::Nothing;
         let mut thrown = Vec::new();
         posts.retain(|post| match self.judge_kept(request, session, post) {

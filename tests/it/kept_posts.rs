@@ -421,6 +421,40 @@ async fn what_says_to_send_it_and_does_not_say_where_from_reaches_no_app() {
     assert_eq!(app.last().body, b"x=1");
 }
 
+/// Any link leads to the page of the other host, where the browser has another cookie to be recognised by.
+#[tokio::test]
+async fn a_form_of_one_host_is_neither_shown_nor_thrown_away_at_another() {
+    let app = app().await;
+    let rest = "access = \"user\"\nkeep_posts = \"4KiB\"";
+    let proxy = proxy()
+        .with("session", "domain = \"example.test\"")
+        .route_at("wiki.example.test", "/", &app.url(), rest)
+        .route_at("shop.example.test", "/", &app.url(), rest)
+        .start();
+    let port = proxy.addr.port();
+    let mut wiki = proxy.browser();
+    wiki.named = Some(format!("wiki.example.test:{port}"));
+    let answer = wiki.log_in_at("/", "alice", PASSWORD).await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    proxy.clock.advance(IDLE);
+    assert_eq!(post(&mut wiki, "/save", TEXT).await.status, 401);
+    let page = log_in_again(&mut wiki, "alice").await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    let mut shop = wiki.clone();
+    shop.named = Some(format!("shop.example.test:{port}"));
+    for is_known in [true, false] {
+        shop.jar
+            .retain(|name, _| is_known || name == "__Secure-sid");
+        assert_eq!(shop.open("/").await.status, 200, "she is logged in");
+        let answer = shop.open("/.doorward/kept").await;
+        assert_eq!(answer.status, 410, "{}", answer.text());
+    }
+    let body = format!("token={}", page.field("token"));
+    let sent = post(&mut wiki, &action(&page), &body).await;
+    assert_eq!(sent.status, 200, "{}", sent.text());
+    assert_eq!(posts(&app), [format!("POST /save HTTP/1.1 {TEXT}")]);
+}
+
 #[tokio::test]
 async fn a_form_takes_no_room_from_what_the_app_keeps_and_is_no_part_of_it() {
     let app = upstream(|_| Reply::with(200, "Doorward-Session-Set: theme=dark\r\n", "")).await;
