@@ -178,6 +178,7 @@ impl Portal {
         if let Some(edge) = &self.edge {
             return self.at_edge(edge, request);
         }
+        self.demand_person(request)?;
         let is_read = matches!(*request.method, Method::GET | Method::HEAD);
         match (request.place, is_read, request.method == Method::POST) {
             ("login", true, _) => self.show_login(request),

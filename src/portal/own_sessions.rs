@@ -5,10 +5,14 @@ use std::cmp::Reverse;
 
 use http::HeaderMap;
 
+use super::away::is_visit;
 use super::challenge::redirect;
 use super::session_list::{SessionRow, SessionsView};
 use super::sign_out::{form_token, is_form_token};
-use super::{Asker, Audience, Portal, PortalError, PortalRequest, form, login_url, place};
+use super::{
+    Asker, Audience, Portal, PortalError, PortalRequest, form, kept, login_url, passkeys, password,
+    place, two_factor,
+};
 use crate::clock::Timestamp;
 use crate::identity::Identity;
 use crate::session::store::StoreError;
@@ -29,7 +33,26 @@ const OTHERS: &str = "others";
 /// In the query of the page that follows the form.
 const DONE: &str = "done";
 
+/// What is a person's own, and no app's.
+const OWN_PAGES: [&str; 5] = [
+    kept::PLACE,
+    PLACE,
+    password::PLACE,
+    passkeys::PLACE,
+    two_factor::PLACE,
+];
+
 impl Portal {
+    /// Apps are of the same origin, and so are scripts that somebody smuggled into one: by what such a script read there, it
+    /// would add a passkey of its own. So these pages are opened and their forms sent by people, as far as the browser says.
+    pub(super) fn demand_person(&self, request: &PortalRequest<'_>) -> Result<(), PortalError> {
+        let is_own = OWN_PAGES.contains(&request.place) && request.session.is_some();
+        if !is_own || is_visit(request.headers) {
+            return Ok(());
+        }
+        self.refuse_elsewhere(request)
+    }
+
     pub(super) async fn show_sessions(
         &self,
         request: &PortalRequest<'_>,

@@ -352,6 +352,11 @@ impl Portal {
         if is_same_origin(request.headers, request.authority) {
             return Ok(());
         }
+        self.refuse_elsewhere(request)
+    }
+
+    /// What was asked by nobody who may, and is to be seen by whoever reads the audit log.
+    pub(super) fn refuse_elsewhere(&self, request: &PortalRequest<'_>) -> Result<(), PortalError> {
         let (place, address) = (clipped(request.place), request.client);
         self.audit
             .record(&AuditEvent::CrossSiteRefused { place, address });

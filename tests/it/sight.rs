@@ -816,3 +816,48 @@ fn uid() -> u32 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").unwrap().uid()
 }
+
+/// An app is of the same origin, and a script that somebody smuggled into it would read a form token, or answer for a passkey.
+#[tokio::test]
+async fn scripts_of_apps_do_not_read_a_persons_own_pages_nor_send_their_forms() {
+    let app = upstream(|_| Reply::ok("")).await;
+    let proxy = proxy().app(&app.url()).start();
+    let mut alice = proxy.browser();
+    alice.log_in("alice").await;
+    let by_scripts = [
+        [("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")],
+        [
+            ("sec-fetch-mode", "same-origin"),
+            ("sec-fetch-dest", "empty"),
+        ],
+        [("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")],
+        [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],
+        [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "embed")],
+    ];
+    let by_person = [
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+    ];
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    let site = ("sec-fetch-site", "same-origin");
+    for place in ["sessions", "password", "passkeys", "two-factor"] {
+        let path = format!("/.doorward/{place}");
+        let page = alice.request(Method::GET, &path, &by_person, "").await;
+        assert_eq!(page.status, 200, "{place}");
+        let token = page.field("token");
+        let body = format!("token={token}&end=others&do=codes&name=x");
+        for [mode, dest] in by_scripts {
+            for method in [Method::GET, Method::HEAD, Method::POST] {
+                let body = if method == Method::POST { &body } else { "" };
+                let fields = [("accept", "*/*"), kind, site, mode, dest];
+                let answer = alice.request(method, &path, &fields, body).await;
+                assert_eq!(answer.status, 403, "{place} {mode:?} {dest:?}");
+                assert!(!answer.text().contains(&token), "{place}");
+            }
+        }
+    }
+    let refused = proxy.audited_times("cross_site_refused", 60).await;
+    assert!(refused.iter().any(|event| event["place"] == "passkeys"));
+    // What apps are to ask, they may.
+    assert_eq!(alice.fetch("/.doorward/session").await.status, 200);
+}
