@@ -124,11 +124,41 @@ impl LocalUsers {
             recovery_codes: Some(left),
             ..OwnEdit::default()
         };
+        self.write(user, wish).await
+    }
+
+    async fn write(&self, user: User, edit: OwnEdit) -> Result<(), ChangeError> {
         let (_turn, path) = (self.turn().await?, self.path().to_owned());
-        let work = move || UserFile::prepare_own(&path, &user, wish)?.commit();
+        let work = move || UserFile::prepare_own(&path, &user, edit)?.commit();
         let done = self.writer.run(work).await;
         let done = done.map_err(|_| ChangeError::Unwritable)?;
         done.map_err(|error| change_error(&error))
+    }
+
+    /// Seals a second factor under the newest secret where it is not, so that older ones can be retired. `user` is told how
+    /// it is kept now; where that cannot be written, it stays as it was.
+    pub(super) async fn seal_anew(&self, user: &mut User, factor: &NewFactor) {
+        let (Some(keyring), Some(sealed)) = (&self.keyring, &user.totp) else {
+            return;
+        };
+        if NewFactor::is_newest(sealed, keyring) {
+            return;
+        }
+        let sealed = factor.seal(keyring, &user.name);
+        let edit = OwnEdit {
+            totp: Factor::SealAnew(sealed.clone()),
+            ..OwnEdit::default()
+        };
+        match self.write(user.clone(), edit).await {
+            Ok(()) => user.totp = Some(sealed),
+            Err(error) => {
+                tracing::warn!(
+                    user = user.name,
+                    %error,
+                    "a second factor could not be sealed under the newest secret: the one before must not be retired yet"
+                );
+            }
+        }
     }
 
     async fn turn(&self) -> Result<OwnedMutexGuard<()>, ChangeError> {

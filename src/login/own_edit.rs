@@ -27,6 +27,8 @@ pub(super) enum Factor {
     Remove,
     /// The sealed secret.
     Set(String),
+    /// The secret that is there, sealed under another: nobody's session ends for it.
+    SealAnew(String),
 }
 
 impl UserFile {
@@ -54,10 +56,15 @@ impl UserFile {
                 changes.all.push((entry.password.clone(), value));
                 user.password = password;
             }
+            let settled = match edit.totp {
+                // What has ended already for a change before stays so.
+                Factor::SealAnew(_) => user.own_change.and_then(|mark| mark.settles(user)),
+                _ => edit.epoch,
+            };
             let totp = match edit.totp {
                 Factor::Keep => user.totp.clone(),
                 Factor::Remove => None,
-                Factor::Set(sealed) => Some(sealed),
+                Factor::Set(sealed) | Factor::SealAnew(sealed) => Some(sealed),
             };
             if user.totp != totp {
                 let value = totp.as_deref().map(quoted);
@@ -70,7 +77,7 @@ impl UserFile {
                 changes.set("recovery_codes", entry.recovery_codes.clone(), value);
                 user.recovery_codes = codes;
             }
-            if let Some(epoch) = edit.epoch {
+            if let Some(epoch) = settled {
                 let mark = OwnChange::new(epoch, user);
                 let value = Some(quoted(&mark.to_string()));
                 changes.set("own_change", entry.own_change.clone(), value);
@@ -249,6 +256,18 @@ mod tests {
             Some(3),
             "no session needs to end"
         );
+        let anew = format!("B{}", "A".repeat(69));
+        let edit = || OwnEdit {
+            totp: Factor::SealAnew(anew.clone()),
+            ..OwnEdit::default()
+        };
+        let prepared = UserFile::prepare_own(&path, &now, edit()).unwrap();
+        prepared.commit().unwrap();
+        let late = UserFile::prepare_own(&path, &now, edit()).unwrap_err();
+        assert!(matches!(late, UserFileError::Overtaken), "{late}");
+        let now = user(&path, "alice");
+        assert_eq!(now.totp, Some(anew.clone()));
+        assert_eq!(now.own_change.unwrap().settles(&now), Some(3), "nor now");
         UserFile::remove_second_factor(&path, "alice").unwrap();
         let now = user(&path, "alice");
         assert_eq!((now.totp.as_ref(), now.recovery_codes.len()), (None, 0));

@@ -114,7 +114,7 @@ impl LocalUsers {
     /// A file replaced by another is believed at once; one that is gone or was changed in place at the next call,
     /// since it may be half written. A vanished user is told again at the next call, for a login that was under way.
     pub fn changes(&self) -> Vec<String> {
-        self.directory.roster.changes()
+        self.directory.roster.changes(self.keyring.as_deref())
     }
 
     /// The epoch that has ended whatever was there before what a user is known by now, where the user did that on our

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::second_factor::NewFactor;
 use super::users::{User, UserFile, UserFileError};
+use crate::secret::Keyring;
 
 /// States of the file that are remembered between two looks at what has changed.
 const MAX_SERVED: usize = 64;
@@ -90,7 +92,9 @@ impl Roster {
     /// A file that was replaced is believed at once. One that is missing or was changed in place may be half
     /// written: it is believed when it looks the same at the next call. A removed user is told twice, so that a
     /// login that was under way at the first time is found at the second. Who came and went between two calls is told.
-    pub(super) fn changes(&self) -> Vec<String> {
+    ///
+    /// A second factor that was sealed anew under another of our secrets is the same one.
+    pub(super) fn changes(&self, keyring: Option<&Keyring>) -> Vec<String> {
         let mut state = self.state.lock();
         let stamp = self.refresh(&mut state);
         let Some(users) = state.users.clone() else {
@@ -106,7 +110,7 @@ impl Roster {
         let mut changed = Vec::new();
         let known = state.reported.iter().map(|(users, _)| users);
         let known = known.chain(&state.served);
-        for name in known.flat_map(|known| others(known, &users)) {
+        for name in known.flat_map(|known| others(known, &users, keyring)) {
             if !changed.contains(&name) {
                 changed.push(name);
             }
@@ -167,11 +171,19 @@ impl Roster {
 }
 
 /// Those of `before` whom `now` has no longer, or with another password or second factor.
-fn others(before: &UserFile, now: &UserFile) -> Vec<String> {
-    let known_by = |user: &User| (user.password.clone(), user.totp.clone());
-    let same = |user: &User| now.find(&user.name).map(known_by) == Some(known_by(user));
+fn others(before: &UserFile, now: &UserFile, keyring: Option<&Keyring>) -> Vec<String> {
+    let same = |user: &User| {
+        now.find(&user.name)
+            .is_some_and(|now| now.password == user.password && same_factor(user, now, keyring))
+    };
     let others = before.users().iter().filter(|user| !same(user));
     others.map(|user| user.name.clone()).collect()
+}
+
+/// What does not open is another one.
+fn same_factor(before: &User, now: &User, keyring: Option<&Keyring>) -> bool {
+    let opened = |user: &User| NewFactor::open(user.totp.as_deref()?, keyring?, &user.name);
+    before.totp == now.totp || opened(before).is_some_and(|factor| Some(factor) == opened(now))
 }
 
 impl Stamp {
@@ -252,12 +264,12 @@ mod tests {
         let (_folder, path, roster) = roster(&[("alice", PHC)]);
         fs::write(&path, "[[user]]\nname = ").unwrap();
         assert_eq!(names(&roster), ["alice"]);
-        assert!(roster.changes().is_empty());
-        assert!(roster.changes().is_empty());
+        assert!(roster.changes(None).is_empty());
+        assert!(roster.changes(None).is_empty());
         let fault = roster.state.lock().fault.clone().unwrap();
         assert!(fault.contains("users.toml:2:"), "{fault}");
         replace(&path, &[("bob", PHC)]);
-        assert_eq!(roster.changes(), ["alice"]);
+        assert_eq!(roster.changes(None), ["alice"]);
         assert!(roster.state.lock().fault.is_none());
     }
 
@@ -270,17 +282,17 @@ mod tests {
         assert!(roster.users().is_none());
         replace(&path, &[("alice", PHC)]);
         assert_eq!(names(&roster), ["alice"]);
-        assert!(roster.changes().is_empty(), "nobody was there before");
+        assert!(roster.changes(None).is_empty(), "nobody was there before");
     }
 
     #[test]
     fn removed_users_and_changed_passwords_are_told() {
         let (_folder, path, roster) = roster(&[("alice", PHC), ("bob", PHC), ("carol", PHC)]);
-        assert!(roster.changes().is_empty());
+        assert!(roster.changes(None).is_empty());
         replace(&path, &[("alice", OTHER), ("carol", PHC), ("dave", PHC)]);
-        assert_eq!(roster.changes(), ["alice", "bob"]);
-        assert_eq!(roster.changes(), ["bob"], "the removed one twice");
-        assert!(roster.changes().is_empty());
+        assert_eq!(roster.changes(None), ["alice", "bob"]);
+        assert_eq!(roster.changes(None), ["bob"], "the removed one twice");
+        assert!(roster.changes(None).is_empty());
     }
 
     #[test]
@@ -288,7 +300,7 @@ mod tests {
         let (_folder, path, roster) = roster(&[("alice", PHC), ("bob", PHC)]);
         replace(&path, &[("alice", PHC)]);
         replace(&path, &[]);
-        assert_eq!(roster.changes(), ["alice", "bob"]);
+        assert_eq!(roster.changes(None), ["alice", "bob"]);
     }
 
     #[test]
@@ -296,7 +308,7 @@ mod tests {
         let (_folder, path, roster) = roster(&[("alice", PHC)]);
         replace(&path, &[]);
         assert!(names(&roster).is_empty());
-        assert_eq!(roster.changes(), ["alice"]);
+        assert_eq!(roster.changes(None), ["alice"]);
     }
 
     #[test]
@@ -305,39 +317,39 @@ mod tests {
         replace(&path, &[("alice", PHC), ("bob", PHC), ("carol", PHC)]);
         assert_eq!(names(&roster), ["alice", "bob", "carol"], "they log in");
         replace(&path, &[("alice", PHC), ("bob", OTHER)]);
-        assert_eq!(roster.changes(), ["bob", "carol"]);
-        assert_eq!(roster.changes(), ["carol"]);
-        assert!(roster.changes().is_empty());
+        assert_eq!(roster.changes(None), ["bob", "carol"]);
+        assert_eq!(roster.changes(None), ["carol"]);
+        assert!(roster.changes(None).is_empty());
     }
 
     #[test]
     fn a_removed_user_who_is_added_again_is_not_told_twice() {
         let (_folder, path, roster) = roster(&[("alice", PHC)]);
         replace(&path, &[]);
-        assert_eq!(roster.changes(), ["alice"]);
+        assert_eq!(roster.changes(None), ["alice"]);
         replace(&path, &[("alice", PHC)]);
-        assert!(roster.changes().is_empty());
+        assert!(roster.changes(None).is_empty());
     }
 
     #[test]
     fn a_file_half_written_for_one_look_ends_nobodys_session() {
         let (_folder, path, roster) = roster(&[("alice", PHC), ("bob", PHC)]);
         fs::write(&path, text(&[("alice", PHC)])).unwrap();
-        assert!(roster.changes().is_empty());
+        assert!(roster.changes(None).is_empty());
         fs::write(&path, text(&[("alice", PHC), ("bob", PHC), ("carol", PHC)])).unwrap();
-        assert!(roster.changes().is_empty());
-        assert!(roster.changes().is_empty());
+        assert!(roster.changes(None).is_empty());
+        assert!(roster.changes(None).is_empty());
     }
 
     #[test]
     fn a_file_changed_in_place_or_gone_is_believed_at_the_second_look() {
         let (_folder, path, roster) = roster(&[("alice", PHC), ("bob", PHC)]);
         fs::write(&path, text(&[("alice", PHC)])).unwrap();
-        assert!(roster.changes().is_empty());
-        assert_eq!(roster.changes(), ["bob"]);
+        assert!(roster.changes(None).is_empty());
+        assert_eq!(roster.changes(None), ["bob"]);
         fs::remove_file(&path).unwrap();
         assert!(names(&roster).is_empty(), "nobody logs in meanwhile");
-        assert_eq!(roster.changes(), ["bob"], "told for the second time");
-        assert_eq!(roster.changes(), ["alice"]);
+        assert_eq!(roster.changes(None), ["bob"], "told for the second time");
+        assert_eq!(roster.changes(None), ["alice"]);
     }
 }

@@ -103,6 +103,12 @@ impl NewFactor {
         Self::parse(&keyring.open(Purpose::SecondFactor, user.as_bytes(), &sealed)?)
     }
 
+    /// Whether a sealed one is sealed as [`NewFactor::seal`] would now.
+    pub(super) fn is_newest(text: &str, keyring: &Keyring) -> bool {
+        let sealed = BASE64_URL_SAFE_NO_PAD.decode(text);
+        sealed.is_ok_and(|sealed| keyring.is_newest(&sealed))
+    }
+
     fn totp(&self, issuer: &str, user: &str) -> Option<Totp> {
         let secret = Shared::new(Box::new(*self.0));
         let builder = Builder::new().with_secret(secret).with_skew(1);

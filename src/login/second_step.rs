@@ -92,7 +92,7 @@ impl LocalUsers {
                 return Err(refusal);
             }
         };
-        let user = found.ok_or(Refusal::Credentials)?;
+        let mut user = found.ok_or(Refusal::Credentials)?;
         let Some(factor) = self.factor(&user) else {
             reservation.give_back();
             return Err(Refusal::Unavailable);
@@ -101,7 +101,10 @@ impl LocalUsers {
         let kept = (&factor, user.recovery_codes.as_slice());
         let found = matched(attempt.code, kept, now).ok_or(Refusal::Credentials)?;
         let (step, left) = match found {
-            Matched::Step(step) => (Some(step), user.recovery_codes.len()),
+            Matched::Step(step) => {
+                self.seal_anew(&mut user, &factor).await;
+                (Some(step), user.recovery_codes.len())
+            }
             Matched::Recovery(hash) => match self.spend(user.clone(), &hash).await {
                 Ok(()) => (None, user.recovery_codes.len().saturating_sub(1)),
                 // Somebody else used it.

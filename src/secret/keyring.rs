@@ -189,6 +189,12 @@ impl Keyring {
         self.secrets.iter().map(|secret| KeyId(key_id(secret)))
     }
 
+    /// Whether a text was sealed under the newest secret.
+    pub fn is_newest(&self, sealed: &[u8]) -> bool {
+        let id = sealed.first_chunk().map(|id| KeyId(*id));
+        id.is_some() && id == self.ids().next()
+    }
+
     /// The secret that a text was sealed under, where it is none of these.
     pub fn missing(&self, sealed: &[u8]) -> Option<KeyId> {
         let id = KeyId(*sealed.first_chunk()?);
@@ -333,6 +339,8 @@ mod tests {
         let sealed = ring(&[1]).seal(Purpose::Listing, b"", b"x");
         assert!(ring(&[2, 1]).open(Purpose::Listing, b"", &sealed).is_some());
         assert!(ring(&[2]).open(Purpose::Listing, b"", &sealed).is_none());
+        assert!(ring(&[1, 2]).is_newest(&sealed) && !ring(&[2, 1]).is_newest(&sealed));
+        assert!(!ring(&[1]).is_newest(b""));
     }
 
     #[test]

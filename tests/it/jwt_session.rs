@@ -452,10 +452,12 @@ mod shared {
     use super::*;
     use crate::support::{RedisProcess, START, eventually};
 
+    const LONG: &str = "cache_ttl = \"1m\"";
+
     async fn store() -> (RedisProcess, String) {
         let server = RedisProcess::own(&[]).await;
         let url = format!("redis://127.0.0.1:{}", server.port);
-        let keys = format!("backend = \"redis\"\nurl = \"{url}\"\ncache_ttl = \"1m\"");
+        let keys = format!("backend = \"redis\"\nurl = \"{url}\"");
         (server, keys)
     }
 
@@ -463,7 +465,7 @@ mod shared {
     async fn an_end_elsewhere_is_heard_and_takes_tickets_with_it_that_never_came_here() {
         let (_server, store) = store().await;
         let (app, clock) = (app().await, Clock::fixed(START));
-        let start = || node(&app, "").clock(&clock).store(store.clone()).start();
+        let start = || node(&app, LONG).clock(&clock).store(store.clone()).start();
         let (here, there) = (start(), start());
         let mut people = Vec::new();
         for user in ["alice", "bob"] {
@@ -488,7 +490,7 @@ mod shared {
     async fn a_ticket_counts_from_when_the_store_was_asked_not_from_when_it_was_made() {
         let (_server, store) = store().await;
         let (app, clock) = (app().await, Clock::fixed(START));
-        let node = node(&app, "").clock(&clock).store(store).start();
+        let node = node(&app, LONG).clock(&clock).store(store).start();
         let mut alice = node.browser();
         alice.log_in("alice").await;
         assert_eq!(alice.fetch("/").await.status, 200);

@@ -2,6 +2,7 @@
 //! codes. Whether there is a session, and what the app was told, is what counts.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -599,6 +600,70 @@ async fn under_a_secret_that_is_lost_nobody_gets_in() {
         let answer = second(&mut browser, &state, right).await;
         assert_eq!((answer.status.as_u16(), browser.token()), (503, ""));
     }
+}
+
+#[tokio::test]
+async fn a_code_after_a_rotation_seals_the_secret_anew_and_the_old_one_can_go() {
+    const NEW: &str = "{ file = \"new.key\" }";
+    let app = app().await;
+    let both = format!("{NEW}, {{ file = \"session.key\" }}");
+    let kept = |proxy: &Proxy| fs::read_to_string(proxy.path("users.toml")).unwrap();
+    let first = proxy().app(&app.url()).embedded().start();
+    let mut alice = logged_in(&first, "alice").await;
+    let (totp, codes) = enrol(&mut alice, &first).await;
+    let before = kept(&first);
+    let (folder, clock) = first.stop().await;
+    let key = folder.path().join("new.key");
+    fs::write(&key, "7a".repeat(32)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let rotated = || proxy().app(&app.url()).embedded().secrets(&both);
+    let node = rotated().after(folder, clock).start();
+    let mut browser = node.browser();
+    let state = half_way(&mut browser, "/").await;
+    assert_eq!(kept(&node), before, "a password alone changes nothing");
+    let wrong = second(&mut browser, &state, &wrong_code(&totp, &node)).await;
+    assert_eq!((wrong.status.as_u16(), kept(&node)), (401, before.clone()));
+
+    // Where the file cannot be written it stays, and the login goes on.
+    let (path, long) = (node.path("users.toml"), node.path(&"u".repeat(240)));
+    fs::rename(&path, &long).unwrap();
+    std::os::unix::fs::symlink(&long, &path).unwrap();
+    let right = second(&mut browser, &state, &code(&totp, &node)).await;
+    assert_eq!((right.status.as_u16(), kept(&node)), (303, before.clone()));
+    fs::rename(&long, &path).unwrap();
+    node.clock.advance(STEP);
+
+    let mut bob = logged_in(&node, "bob").await;
+    let mut browser = node.browser();
+    let state = half_way(&mut browser, "/").await;
+    let right = second(&mut browser, &state, &code(&totp, &node)).await;
+    assert_eq!(right.status, 303, "{}", right.text());
+    assert_ne!(kept(&node), before);
+    // The look at the file that sees bob gone has seen the new seal too.
+    UserFile::remove(&path, "bob").unwrap();
+    eventually("the end", async || bob.fetch("/").await.status == 401).await;
+    let mut from_before = node.browser();
+    from_before.jar.clone_from(&alice.jar);
+    for mut alice in [from_before, browser] {
+        assert_eq!(alice.fetch("/").await.status, 200, "she is still in");
+    }
+
+    let after = kept(&node);
+    let (folder, clock) = node.stop().await;
+    clock.advance(STEP);
+    let last = proxy()
+        .app(&app.url())
+        .secrets(NEW)
+        .after(folder, clock)
+        .start();
+    let mut browser = last.browser();
+    let state = half_way(&mut browser, "/").await;
+    let right = second(&mut browser, &state, &code(&totp, &last)).await;
+    assert_eq!(right.status, 303, "{}", right.text());
+    assert_eq!(kept(&last), after, "and sealed once");
+    let mut browser = last.browser();
+    let state = half_way(&mut browser, "/").await;
+    assert_eq!(second(&mut browser, &state, &codes[0]).await.status, 303);
 }
 
 #[tokio::test]
