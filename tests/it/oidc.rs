@@ -10,8 +10,8 @@ use http::Method;
 use serde_json::json;
 
 use crate::support::{
-    Answer, Asked, Browser, CLIENT_ID, Key, Provider, Proxy, ProxyBuilder, Reply, START, SUB,
-    Shown, Sign, Upstream, certificate, come_back, eventually, proxy, upstream,
+    Answer, Asked, Browser, CLIENT_ID, Key, Process, Provider, Proxy, ProxyBuilder, Reply, START,
+    SUB, Shown, Sign, Upstream, certificate, come_back, eventually, proxy, upstream,
 };
 
 pub const CLAIMS: &str =
@@ -520,6 +520,154 @@ async fn whatever_a_provider_answers_nobody_gets_in_and_nothing_hangs() {
     assert_eq!(bench.log_in(&mut browser).await.status, 303);
 }
 
+/// What a provider must not say of itself, where, and what of that the log tells.
+type Lie = (&'static str, &'static str, fn() -> Reply, &'static str);
+
+const BEFORE_ANYBODY_COMES: [Lie; 12] = [
+    (
+        "page",
+        DOCUMENT,
+        || Reply::with(200, "content-type: text/html\r\n", "{}"),
+        "as application/json",
+    ),
+    (
+        "untyped",
+        DOCUMENT,
+        || Reply::ok("{}"),
+        "as application/json",
+    ),
+    (
+        "other-issuer",
+        DOCUMENT,
+        || {
+            told(
+                r#"{"issuer":"https://evil.example","authorization_endpoint":"https://evil.example/a","token_endpoint":"https://evil.example/t","jwks_uri":"https://evil.example/j"}"#,
+            )
+        },
+        "of another issuer",
+    ),
+    ("no-document", DOCUMENT, || told("[]"), "cannot be read"),
+    (
+        "flood",
+        DOCUMENT,
+        || told(vec![b' '; 3_000_000]),
+        "larger than",
+    ),
+    (
+        "stall",
+        DOCUMENT,
+        || Reply::Stall(Vec::new()),
+        "did not answer in time",
+    ),
+    (
+        "elsewhere",
+        DOCUMENT,
+        || Reply::with(302, "location: http://127.0.0.1:1/\r\n", ""),
+        "answers 302",
+    ),
+    (
+        "key-page",
+        "/jwks",
+        || Reply::with(200, "content-type: text/plain\r\n", "{\"keys\":[]}"),
+        "as application/jwk-set+json",
+    ),
+    ("no-keys", "/jwks", || told("{\"keys\":[]}"), "no key"),
+    ("garbage-keys", "/jwks", || told("\0\u{1}"), "no JWK set"),
+    (
+        "key-flood",
+        "/jwks",
+        || told(vec![b' '; 3_000_000]),
+        "larger than",
+    ),
+    (
+        "key-stall",
+        "/jwks",
+        || stalled("content-type: application/json\r\ncontent-length: 5\r\n", 1),
+        "did not answer in time",
+    ),
+];
+
+const DOCUMENT: &str = "/.well-known/openid-configuration";
+
+#[tokio::test]
+async fn of_many_providers_that_lie_about_themselves_each_is_told_of_and_only_the_honest_one_is_used()
+ {
+    let clock = Clock::system();
+    let honest = Provider::start(&clock).await;
+    let mut liars = Vec::new();
+    let mut proxy = proxy().provider(&honest.section("corp", CLAIMS));
+    for (id, place, answer, _) in BEFORE_ANYBODY_COMES {
+        let liar = Provider::start(&clock).await;
+        liar.script().answers.insert(place, answer);
+        let keys = format!("{CLAIMS}\nanswer_timeout = \"500ms\"");
+        proxy = proxy.provider(&liar.section(id, &keys));
+        liars.push(liar);
+    }
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let folder = proxy.app(&app.url()).prepare();
+    let mut process = Process::start(folder.path(), &["run", "--config", "doorward.toml"]);
+    let fresh = process.browser().await;
+    for (id, _, _, why) in BEFORE_ANYBODY_COMES {
+        eventually("the log says why", async || {
+            process.words().lines().any(|line| {
+                line.contains("a provider was not found")
+                    && line.contains(&format!("provider=\"{id}\""))
+                    && line.contains(why)
+            })
+        })
+        .await;
+    }
+    for (id, ..) in BEFORE_ANYBODY_COMES {
+        let mut browser = fresh.clone();
+        let place = format!("/.doorward/login?provider={id}");
+        let page = browser.open(&place).await;
+        assert_eq!(page.status, 503, "{id}");
+        assert_eq!(page.header("retry-after"), "5", "{id}");
+        let text = page.text();
+        let (_, request) = text.split_once("<code>").expect("a request id");
+        let request = format!("request={}", request.split('<').next().unwrap());
+        assert!(process.words().contains(&request), "{id}: {request}");
+        assert_eq!(browser.token(), "", "{id}");
+    }
+    let mut browser = fresh.clone();
+    let sent = browser.open("/.doorward/login?provider=corp").await;
+    let back = honest.approve(sent.header("location"));
+    assert_eq!(browser.open(&back).await.status, 303);
+    assert_eq!(browser.open("/").await.text(), "hello");
+}
+
+#[tokio::test]
+async fn a_provider_that_stalls_holds_up_nobody_who_logs_in_at_another() {
+    let slow = Provider::start(&Clock::fixed(START)).await;
+    slow.script()
+        .answers
+        .insert("/token", || Reply::Stall(Vec::new()));
+    let section = slow.section("slow", &format!("{CLAIMS}\nanswer_timeout = \"20s\""));
+    let bench = Bench::with(CLAIMS, |proxy| proxy.provider(&section)).await;
+    bench.found("slow").await;
+    // More than may ask it at once.
+    let mut waiting = Vec::new();
+    for _ in 0..80 {
+        let mut browser = bench.proxy.browser();
+        let sent = browser.open("/.doorward/login?provider=slow").await;
+        let back = slow.approve(sent.header("location"));
+        waiting.push(tokio::spawn(
+            async move { browser.open(&back).await.status },
+        ));
+    }
+    eventually("many that wait", async || slow.asked_at("/token") == 64).await;
+    for _ in 0..3 {
+        let mut browser = bench.proxy.browser();
+        assert_eq!(bench.log_in(&mut browser).await.status, 303);
+        assert_eq!(browser.open("/").await.text(), "hello");
+    }
+    assert_eq!(slow.asked_at("/token"), 64, "the others wait their turn");
+    assert!(waiting.iter().all(|one| !one.is_finished()));
+    for one in waiting {
+        one.abort();
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_can_be_read_in_two_ways_is_refused_before_the_provider_is_asked() {
     let bench = Bench::start().await;
@@ -803,9 +951,9 @@ async fn a_new_key_is_asked_for_once_and_garbage_changes_nothing() {
     }
     // Garbage in place of keys, then the keys that were good before.
     let garbage: [fn() -> Reply; 4] = [
-        || Reply::ok("<html>"),
-        || Reply::ok("{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}"),
-        || Reply::ok(vec![b' '; 3_000_000]),
+        || told("<html>"),
+        || told("{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}"),
+        || told(vec![b' '; 3_000_000]),
         || Reply::with(404, "", ""),
     ];
     for answer in garbage {

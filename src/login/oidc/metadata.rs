@@ -19,7 +19,7 @@ pub(super) struct Metadata {
 }
 
 /// What is read of a configuration document.
-pub(super) trait Document: Clone {
+pub(super) trait Document: Clone + PartialEq {
     fn parse(json: &[u8], issuer: &str) -> Result<Self, Flaw>;
 
     fn jwks_uri(&self) -> &Url;
