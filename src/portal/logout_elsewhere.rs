@@ -104,6 +104,16 @@ impl Portal {
         Some(there.into())
     }
 
+    /// Browsers hold a form to the policy of its page up to the last redirect, so a page to log out at has to name where
+    /// that leads, unless it is https.
+    pub(super) fn let_leave(&self, page: &mut Page, session: &LiveSession) {
+        let identity = session.identity();
+        let oidc = identity.and_then(|identity| self.elsewhere(&identity.subject.provider));
+        if let Some(origin) = oidc.and_then(Oidc::plain_farewell) {
+            self.pages.lead_to(page, &origin);
+        }
+    }
+
     async fn end_all_in(&self, provider: &str, logout: Logout) -> Result<usize, PortalError> {
         let ended = match (logout.subject, logout.session) {
             (subject, Some(session)) => {

@@ -111,6 +111,9 @@ const TEMPLATES: &[(&str, &str)] = &[
 const FALLBACK: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Error</title>\n\
     <h1>This page cannot be shown</h1>\n<p>Something is wrong with this site. Try again later.</p>\n</html>\n";
 
+/// Where forms lead; the rest is up to who answers them.
+const FORMS_LEAD_TO: &str = "'self' https:";
+
 /// A user name longer than this is not worth repeating in the form.
 const MAX_KEPT_USER: usize = 256;
 
@@ -132,7 +135,7 @@ impl Pages {
             templates,
             // Browsers hold redirects after a form to `form-action` too, hop by hop. With 'self' alone, whoever logs in
             // to an app that sends them on to another host would be stuck on this form without a word.
-            form_policy: content_security_policy("'self' https:"),
+            form_policy: content_security_policy(FORMS_LEAD_TO),
             plain_policy: content_security_policy("'none'"),
         }
     }
@@ -204,6 +207,17 @@ impl Pages {
             },
             &context! { action, form_token, user },
         )
+    }
+
+    /// Lets the forms of a page lead to an origin besides.
+    pub(super) fn lead_to(&self, page: &mut Page, origin: &str) {
+        let policy = self.form_policy.to_str().unwrap_or_default();
+        let wider = format!("{FORMS_LEAD_TO} {origin}");
+        let policy = policy.replacen(FORMS_LEAD_TO, &wider, 1);
+        if let Ok(policy) = HeaderValue::try_from(policy) {
+            let headers = page.headers_mut();
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
     }
 
     pub fn logged_out(&self, login_url: &str) -> Page {

@@ -76,7 +76,7 @@ impl Portal {
             if request.parameter(CONTINUE).is_some() {
                 return Ok(redirect(return_to.as_str()));
             }
-            return Ok(self.pages.signed_in(&SignedInView {
+            let mut page = self.pages.signed_in(&SignedInView {
                 user: &identity.user,
                 host: request.host,
                 continue_to: return_to.as_str(),
@@ -87,7 +87,9 @@ impl Portal {
                 password_url: self.password_url(identity).as_deref(),
                 two_factor_url: self.two_factor_url(identity).as_deref(),
                 form_token: &form_token(&self.keyring, session),
-            }));
+            });
+            self.let_leave(&mut page, session);
+            return Ok(page);
         }
         let sheet = Sheet {
             return_to: return_to.as_str(),

@@ -18,7 +18,9 @@ impl Portal {
         match session {
             Some((session, identity)) => {
                 let token = form_token(&self.keyring, session);
-                self.pages.logout(&place("logout"), &token, &identity.user)
+                let mut page = self.pages.logout(&place("logout"), &token, &identity.user);
+                self.let_leave(&mut page, session);
+                page
             }
             None => self.pages.logged_out(&login_url("/")),
         }

@@ -2,11 +2,12 @@
 
 use doorward::clock::Clock;
 use http::Method;
+use serde_json::json;
 
 use crate::oidc::{Bench, CLAIMS};
 use crate::support::{
-    Answer, Asked, Browser, Chromium, Key, Process, Provider, Reply, Sign, come_back, eventually,
-    proxy, self_signed, upstream,
+    Answer, Asked, Browser, Chromium, Key, PASSWORD, Process, Provider, Reply, START, Sign,
+    come_back, eventually, proxy, self_signed, upstream,
 };
 
 const PLACE: &str = "/.doorward/backchannel-logout/corp";
@@ -211,6 +212,94 @@ async fn where_it_is_not_asked_for_a_logout_is_ours_alone() {
     let answer = browser.log_out().await;
     assert_eq!(answer.status, 200);
     assert!(answer.text().contains("You are logged out"));
+}
+
+/// The places that forms of a page may lead to.
+async fn forms_lead_to(browser: &mut Browser, place: &str) -> String {
+    let page = browser.open(place).await;
+    assert_eq!(page.status, 200, "{place}");
+    let policy = page.header("content-security-policy").to_owned();
+    let found = policy
+        .split("; ")
+        .find_map(|part| part.strip_prefix("form-action "));
+    found.unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn pages_to_log_out_at_name_a_provider_without_tls_where_that_is_where_they_lead() {
+    let there = format!("{CLAIMS}\nlogout = \"provider\"");
+    for (keys, leads_there) in [(there.as_str(), true), (CLAIMS, false)] {
+        let bench = Bench::with(keys, |proxy| proxy).await;
+        let mut browser = logged_in(&bench, "first").await;
+        let issuer = bench.provider.issuer();
+        let expected = if leads_there {
+            format!("'self' https: {issuer}")
+        } else {
+            "'self' https:".to_owned()
+        };
+        for place in ["/.doorward/logout", "/.doorward/login"] {
+            assert_eq!(
+                forms_lead_to(&mut browser, place).await,
+                expected,
+                "{place}"
+            );
+        }
+        // Who has not logged in there does not leave there.
+        let mut alice = bench.proxy.browser();
+        let form = alice.open("/.doorward/login?provider=local").await;
+        let state = form.field("state");
+        let fields = [
+            ("state", state.as_str()),
+            ("user", "alice"),
+            ("password", PASSWORD),
+        ];
+        alice.submit("/.doorward/login", &fields).await;
+        let usual = forms_lead_to(&mut alice, "/.doorward/logout").await;
+        assert_eq!(usual, "'self' https:");
+    }
+    // One whose logout is guarded needs no word.
+    let provider = Provider::start(&Clock::fixed(START)).await;
+    provider.script().document = json!({ "end_session_endpoint": "https://op.example/end" });
+    let bench = Bench::of(provider, &there, |proxy| proxy).await;
+    let mut browser = logged_in(&bench, "first").await;
+    let usual = forms_lead_to(&mut browser, "/.doorward/logout").await;
+    assert_eq!(usual, "'self' https:");
+}
+
+#[tokio::test]
+async fn a_real_browser_goes_on_to_log_out_at_a_provider_without_tls() {
+    let provider = Provider::start(&Clock::system()).await;
+    let app = upstream(|request| {
+        let user = request.one("remote-user");
+        let page = format!("<!doctype html><title>App</title><h1>Hello, {user}</h1>");
+        Reply::with(200, "content-type: text/html\r\n", page)
+    })
+    .await;
+    let keys = format!("{CLAIMS}\nlogout = \"provider\"");
+    let folder = proxy()
+        .provider(&provider.section("corp", &keys))
+        .app(&app.url())
+        .prepare();
+    self_signed(folder.path());
+    let mut process = Process::start(folder.path(), &["run", "--config", "doorward.toml"]);
+    let origin = format!("https://localhost:{}", process.addr().await.port());
+    eventually("a provider that is found", async || {
+        process.words().contains("a provider was found")
+    })
+    .await;
+    let authority = folder.path().join("certs/ca.pem");
+    let browser = Chromium::trusting(folder.path(), &authority, true).await;
+    for page in ["/.doorward/logout", "/.doorward/login"] {
+        let at_login = format!("{origin}/.doorward/login?provider=corp&return_to=%2F");
+        browser.open(&at_login).await;
+        browser.until_heading("Hello, jane").await;
+        browser.open(&format!("{origin}{page}")).await;
+        browser.click("form[method=post] button").await;
+        browser.until_heading("Logged out there, too").await;
+        browser.open(&format!("{origin}/")).await;
+        browser.until_heading("Log in").await;
+    }
+    browser.close().await;
 }
 
 const FRAME: &str = "/.doorward/frontchannel-logout/corp";

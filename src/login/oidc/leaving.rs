@@ -5,6 +5,7 @@ use url::Url;
 
 use super::Oidc;
 use super::fault::{Flaw, OidcError};
+use super::metadata::is_loopback;
 use crate::identity::{Federated, Subject};
 
 /// What the header of a logout token may say that it is.
@@ -77,6 +78,14 @@ impl Oidc {
             .append_pair("post_logout_redirect_uri", back);
         drop(query);
         Some(place)
+    }
+
+    /// Who a browser is sent to that logs out here, where that is a provider without TLS (it is on this machine).
+    pub fn plain_farewell(&self) -> Option<String> {
+        let provided = self.known.provided().ok()?;
+        let place = provided.metadata.end_session_endpoint.as_ref();
+        let place = place.filter(|place| self.settings.logouts.there && is_loopback(place))?;
+        Some(place.origin().ascii_serialization())
     }
 
     /// The name of the session that a browser says is over, where the provider has browsers say so. Nothing is signed:

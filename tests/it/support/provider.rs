@@ -240,6 +240,10 @@ impl Script {
             let back = back.join(&place).unwrap();
             return Reply::with(302, &format!("location: {back}\r\n"), "");
         }
+        if path.starts_with("/end?") {
+            let page = "<!doctype html><title>Out</title><h1>Logged out there, too</h1>";
+            return Reply::with(200, "content-type: text/html\r\n", page);
+        }
         match path {
             "/.well-known/openid-configuration" => json_reply(200, &self.document()),
             "/jwks" => json_reply(200, &self.key_set()),
