@@ -833,6 +833,30 @@ async fn an_answer_is_good_once() {
 }
 
 #[tokio::test]
+async fn of_many_who_bring_one_answer_at_once_one_logs_in() {
+    let bench = Bench::start().await;
+    let mut browser = bench.proxy.browser();
+    let there = bench.way_out(&mut browser, "/wiki").await;
+    let back = bench.provider.approve(&there);
+    let all = (0..16).map(|_| {
+        let (mut browser, back) = (browser.clone(), back.clone());
+        async move {
+            let answer = browser.open(&back).await;
+            (answer.status.as_u16(), browser)
+        }
+    });
+    let all = futures_util::future::join_all(all).await;
+    let mut is_in = 0;
+    for (status, mut browser) in all {
+        assert_eq!(status == 303, !browser.token().is_empty(), "{status}");
+        assert!(matches!(status, 303 | 502), "{status}");
+        is_in += usize::from(browser.fetch("/").await.status == 200);
+    }
+    assert_eq!((is_in, bench.provider.asked_at("/token")), (1, 1));
+    assert_eq!(bench.proxy.sessions().stored().await, Ok(1));
+}
+
+#[tokio::test]
 async fn a_code_of_another_login_is_of_no_use() {
     let bench = Bench::start().await;
     let (mut victim, mut attacker) = (bench.proxy.browser(), bench.proxy.browser());

@@ -1,6 +1,7 @@
 //! Refresh tokens: what a provider says of a user later, that it is asked once for all who are waiting, and what ends a
 //! session and what does not. What the app received is what counts.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +16,10 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use crate::oidc::{Bench, CLAIMS};
-use crate::support::{Browser, ProxyBuilder, Reply, START, eventually};
+use crate::support::{
+    ACCESS, Asked, Browser, CLIENT_SECRET, Process, Provider, ProxyBuilder, Reply, START,
+    eventually, proxy, upstream,
+};
 
 /// A token of the provider's is good for as long.
 const LIFETIME: Duration = Duration::from_mins(1);
@@ -77,6 +81,91 @@ async fn groups_follow_the_provider_without_a_new_login() {
     let stored = std::fs::read(bench.proxy.path("data/sessions.db")).unwrap();
     let is_told = |word: &[u8]| stored.windows(word.len()).any(|window| window == word);
     assert!(!is_told(b"refresh-") && !is_told(b"guests"), "it is sealed");
+}
+
+/// Everything that the program has written down, but for its own secrets.
+fn written(folder: &Path) -> Vec<u8> {
+    let mut all = Vec::new();
+    for place in [folder.to_owned(), folder.join("data")] {
+        for entry in std::fs::read_dir(place).unwrap() {
+            let entry = entry.unwrap();
+            let is_secret = entry.file_name() == "oidc.secret";
+            if entry.file_type().unwrap().is_file() && !is_secret {
+                all.extend(std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_a_provider_gives_reaches_no_browser_no_app_and_no_log() {
+    let provider = Provider::start(&Clock::system()).await;
+    provider.script().refreshes = true;
+    let app = upstream(|_| Reply::ok("hello")).await;
+    let keys = format!("{CLAIMS}\nrefresh = true\nuser_info = true\nlogout = \"provider\"");
+    let log = "access = \"access.log\"\nlevel = \"info,doorward=trace\"";
+    let folder = proxy()
+        .provider(&provider.section("corp", &keys))
+        .app(&app.url())
+        .with("log", log)
+        .embedded()
+        .prepare();
+    let mut process = Process::start(folder.path(), &["run", "--config", "doorward.toml"]);
+    let mut browser = process.browser().await;
+    eventually("a provider that is found", async || {
+        process.words().contains("a provider was found")
+    })
+    .await;
+    let sent = browser.open("/.doorward/login?provider=corp").await;
+    let back = provider.approve(sent.header("location"));
+    let code = Asked::of(&format!("https://localhost{back}"));
+    let code = code.get("code").to_owned();
+    // A login that fails has more to tell.
+    let failed = browser.clone().open(&back.replace(&code, "code-no")).await;
+    assert_eq!(failed.status, 403);
+    let sent = browser.open("/.doorward/login?provider=corp").await;
+    let back = provider.approve(sent.header("location"));
+    let code = Asked::of(&format!("https://localhost{back}"));
+    let code = code.get("code").to_owned();
+    let mut answers = vec![failed, sent, browser.open(&back).await];
+    let cookies: String = browser.jar.values().cloned().collect();
+    answers.push(browser.open("/wiki").await);
+    for place in ["/.doorward/session", "/.doorward/sessions"] {
+        answers.push(browser.open(place).await);
+    }
+    // The provider itself gets its ID token back, and nobody else.
+    let out = browser.log_out().await;
+    let hint = Asked::of(out.header("location"));
+    let hint = hint.get("id_token_hint").to_owned();
+    let signature = hint.rsplit('.').next().unwrap();
+    assert_eq!(signature.len(), 342);
+    let what = [signature, ACCESS, "refresh-1", CLIENT_SECRET, code.as_str()];
+
+    assert_eq!(app.only().one("remote-user"), "jane");
+    let request = app.only();
+    let seen = [request.head.as_bytes(), &request.body].concat();
+    let told = answers.iter().fold(cookies, |mut told, answer| {
+        use std::fmt::Write;
+        write!(told, "{:?}{}", answer.headers, answer.text()).unwrap();
+        told
+    });
+    eventually("the logs are written", async || {
+        let log = std::fs::read_to_string(folder.path().join("access.log")).unwrap();
+        log.contains("/wiki") && log.contains("/.doorward/logout")
+    })
+    .await;
+    let written = written(folder.path());
+    for (where_, text) in [
+        ("app", seen.as_slice()),
+        ("browser", told.as_bytes()),
+        ("disk", written.as_slice()),
+    ] {
+        for word in what {
+            let is_there = text.windows(word.len()).any(|one| one == word.as_bytes());
+            assert!(!is_there, "{word} in what the {where_} got");
+        }
+    }
 }
 
 #[tokio::test]

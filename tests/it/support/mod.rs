@@ -42,7 +42,9 @@ pub use kept::Kept;
 #[cfg(feature = "postgres")]
 pub use postgres::{Database, PostgresProcess, database};
 pub use process::{Process, doorward};
-pub use provider::{Asked, CLIENT_ID, CLIENT_SECRET, Key, Provider, SUB, Shown, Sign, come_back};
+pub use provider::{
+    ACCESS, Asked, CLIENT_ID, CLIENT_SECRET, Key, Provider, SUB, Shown, Sign, come_back,
+};
 pub use proxy::{PASSWORD, Proxy, ProxyBuilder, START, add_user, certificate, proxy, trusted};
 pub use raw::{Raw, client_config};
 #[cfg(feature = "ldap")]

@@ -21,6 +21,9 @@ use super::{Recorded, Reply, Upstream, upstream};
 pub const CLIENT_ID: &str = "doorward";
 pub const CLIENT_SECRET: &str = "s3cret & more";
 
+/// The access token that it gives.
+pub const ACCESS: &str = "opaque-5b1e90";
+
 /// Who logs in.
 pub const SUB: &str = "248289761001";
 
@@ -248,7 +251,7 @@ impl Script {
             "/.well-known/openid-configuration" => json_reply(200, &self.document()),
             "/jwks" => json_reply(200, &self.key_set()),
             "/token" => self.redeem(request),
-            "/userinfo" if request.one("authorization") == "Bearer access" => {
+            "/userinfo" if request.one("authorization") == format!("Bearer {ACCESS}") => {
                 json_reply(200, &self.user_info)
             }
             _ => Reply::with(404, "", ""),
@@ -326,7 +329,7 @@ impl Script {
 
     fn give(&mut self, id_token: &str) -> Reply {
         let mut tokens = json!({
-            "token_type": "Bearer", "access_token": "access", "expires_in": 60,
+            "token_type": "Bearer", "access_token": ACCESS, "expires_in": 60,
             "id_token": id_token,
         });
         if self.refreshes {
