@@ -340,6 +340,35 @@ async fn a_recovery_code_is_good_once_and_new_ones_make_the_old_ones_worthless()
     assert_eq!(second(&mut thief, &state, &new[4]).await.status, 303);
 }
 
+/// Whoever has seen it sends it at the same moment, not after.
+#[tokio::test]
+async fn of_many_who_send_one_code_at_once_one_is_let_in() {
+    let app = app().await;
+    let proxy = proxy().app(&app.url()).workers(2).start();
+    let mut alice = logged_in(&proxy, "alice").await;
+    let (totp, codes) = enrol(&mut alice, &proxy).await;
+    for code in [code(&totp, &proxy), codes[0].clone()] {
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            let mut browser = proxy.browser();
+            let state = half_way(&mut browser, "/").await;
+            all.push((browser, state));
+        }
+        let sent = all.iter_mut().map(|(browser, state)| {
+            let code = &code;
+            async move { second(browser, state, code).await.status.as_u16() }
+        });
+        let mut statuses = futures_util::future::join_all(sent).await;
+        statuses.sort_unstable();
+        assert_eq!(statuses, [303, 401, 401, 401]);
+        let mut in_by_it = 0;
+        for (browser, _) in &mut all {
+            in_by_it += usize::from(browser.fetch("/").await.status == 200);
+        }
+        assert_eq!(in_by_it, 1);
+    }
+}
+
 /// Where nothing can be written, a code that would stay good is no good.
 #[tokio::test]
 async fn a_recovery_code_that_cannot_be_used_up_lets_nobody_in() {
