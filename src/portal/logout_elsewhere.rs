@@ -32,7 +32,11 @@ impl Portal {
         let form = form::read(body).await?;
         let token = form.get("logout_token").map_or("", |value| value.as_str());
         let ended = match oidc.logout(token).await {
-            Ok(logout) => self.end_all_in(id, logout).await?,
+            Ok(logout) => {
+                let token = logout.id.clone();
+                let ended = self.end_all_in(id, logout).await;
+                ended.inspect_err(|_| oidc.put_off(&token))?
+            }
             Err(error) => return Ok(self.refuse_logout(request, id, &error)),
         };
         self.audit.record(&AuditEvent::ProviderLogout {

@@ -157,6 +157,28 @@ async fn a_logout_token_is_good_once() {
     assert!(is_in(&mut browser).await, "a login after the logout");
 }
 
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_logout_that_the_store_did_not_take_may_be_told_again() {
+    let server = crate::support::RedisProcess::own(&[]).await;
+    let url = format!("redis://127.0.0.1:{}", server.port);
+    let store = format!("backend = \"redis\"\nurl = \"{url}\"\ntimeout = \"500ms\"");
+    let bench = Bench::with(CLAIMS, |proxy| proxy.store(store)).await;
+    let mut browser = logged_in(&bench, "one").await;
+    let token = bench.provider.logout_token(r#"{"sid": "one"}"#);
+    let frozen = server.freeze().await;
+    assert_eq!(told(&bench, &token).await.status, 503);
+    drop(frozen);
+    eventually("the store is there again", async || {
+        let answer = told(&bench, &token).await;
+        assert_ne!(answer.status, 400, "it was never carried out");
+        answer.status == 200
+    })
+    .await;
+    assert!(!is_in(&mut browser).await);
+    assert_eq!(told(&bench, &token).await.status, 400, "it was by now");
+}
+
 #[tokio::test]
 async fn a_login_that_was_under_way_ends_with_the_session_that_it_was_in() {
     let bench = Bench::start().await;

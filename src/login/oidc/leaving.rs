@@ -29,6 +29,8 @@ pub struct Logouts {
 /// What a provider wants ended: all sessions of a user, or those that began in one of its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Logout {
+    /// Of the token that says so.
+    pub id: String,
     pub subject: Option<Subject>,
     pub session: Option<String>,
 }
@@ -48,12 +50,18 @@ impl Oidc {
             self.ended.spend_name(session, terms.now);
         }
         Ok(Logout {
+            id: logout.id.to_owned(),
             subject: logout.subject.map(|id| Subject {
                 provider: self.id.clone(),
                 id: id.to_owned(),
             }),
             session: logout.session.map(str::to_owned),
         })
+    }
+
+    /// Its token may come again: what it orders could not be done.
+    pub fn put_off(&self, logout: &str) {
+        self.logouts.forget_name(logout);
     }
 
     /// Whether the provider has ended the session of its own that a login was in. Asked once the login has a session here:

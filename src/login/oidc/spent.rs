@@ -32,6 +32,15 @@ impl Spent {
         self.holds(&short(name))
     }
 
+    /// As if it had not been here.
+    pub(super) fn forget_name(&self, name: &str) {
+        let nonce = short(name);
+        let mut memory = self.0.lock();
+        if memory.seen.remove(&nonce) {
+            memory.oldest_first.retain(|(_, old)| *old != nonce);
+        }
+    }
+
     /// Whether this is the first time.
     pub(in crate::login) fn spend(&self, nonce: &[u8; 16], now: Timestamp) -> bool {
         let mut memory = self.0.lock();
@@ -74,6 +83,10 @@ mod tests {
         assert!(spent.holds(&nonce(1)) && !spent.holds(&nonce(2)));
         assert!(!spent.spend(&nonce(1), now.after(MEMORY)));
         assert!(spent.spend(&nonce(2), now));
+        assert!(spent.spend_name("name", now) && !spent.spend_name("name", now));
+        spent.forget_name("name");
+        spent.forget_name("another");
+        assert!(spent.spend_name("name", now) && !spent.spend(&nonce(2), now));
     }
 
     #[test]
