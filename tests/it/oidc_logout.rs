@@ -1,13 +1,16 @@
 //! The end of sessions that began at a provider: the provider says so, or the user logs out here and there.
 
+use std::sync::Arc;
+
 use doorward::clock::Clock;
 use http::Method;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::oidc::{Bench, CLAIMS};
 use crate::support::{
     Answer, Asked, Browser, Chromium, Key, PASSWORD, Process, Provider, Reply, START, Sign,
-    come_back, eventually, proxy, self_signed, upstream,
+    Upstream, come_back, eventually, proxy, self_signed, upstream,
 };
 
 const PLACE: &str = "/.doorward/backchannel-logout/corp";
@@ -288,8 +291,15 @@ async fn pages_to_log_out_at_name_a_provider_without_tls_where_that_is_where_the
     assert_eq!(usual, "'self' https:");
 }
 
-#[tokio::test]
-async fn a_real_browser_goes_on_to_log_out_at_a_provider_without_tls() {
+/// A real browser, before a Doorward that is a process of its own and a provider that is not.
+struct Real {
+    provider: Provider,
+    origin: String,
+    browser: Chromium,
+    _running: (Process, Upstream, Arc<TempDir>),
+}
+
+async fn real(keys: &str) -> Real {
     let provider = Provider::start(&Clock::system()).await;
     let app = upstream(|request| {
         let user = request.one("remote-user");
@@ -297,7 +307,7 @@ async fn a_real_browser_goes_on_to_log_out_at_a_provider_without_tls() {
         Reply::with(200, "content-type: text/html\r\n", page)
     })
     .await;
-    let keys = format!("{CLAIMS}\nlogout = \"provider\"");
+    let keys = format!("{CLAIMS}\n{keys}");
     let folder = proxy()
         .provider(&provider.section("corp", &keys))
         .app(&app.url())
@@ -311,6 +321,18 @@ async fn a_real_browser_goes_on_to_log_out_at_a_provider_without_tls() {
     .await;
     let authority = folder.path().join("certs/ca.pem");
     let browser = Chromium::trusting(folder.path(), &authority, true).await;
+    Real {
+        provider,
+        origin,
+        browser,
+        _running: (process, app, folder),
+    }
+}
+
+#[tokio::test]
+async fn a_real_browser_goes_on_to_log_out_at_a_provider_without_tls() {
+    let real = real("logout = \"provider\"").await;
+    let (origin, browser) = (&real.origin, &real.browser);
     for page in ["/.doorward/logout", "/.doorward/login"] {
         let at_login = format!("{origin}/.doorward/login?provider=corp&return_to=%2F");
         browser.open(&at_login).await;
@@ -321,7 +343,7 @@ async fn a_real_browser_goes_on_to_log_out_at_a_provider_without_tls() {
         browser.open(&format!("{origin}/")).await;
         browser.until_heading("Log in").await;
     }
-    browser.close().await;
+    real.browser.close().await;
 }
 
 const FRAME: &str = "/.doorward/frontchannel-logout/corp";
@@ -498,27 +520,8 @@ async fn however_many_tell_at_once_each_session_ends() {
 
 #[tokio::test]
 async fn a_real_browser_tells_in_a_frame_of_the_providers_page_and_of_no_other() {
-    let provider = Provider::start(&Clock::system()).await;
-    let app = upstream(|request| {
-        let user = request.one("remote-user");
-        let page = format!("<!doctype html><title>App</title><h1>Hello, {user}</h1>");
-        Reply::with(200, "content-type: text/html\r\n", page)
-    })
-    .await;
-    let keys = format!("{CLAIMS}\nfrontchannel_logout = true");
-    let folder = proxy()
-        .provider(&provider.section("corp", &keys))
-        .app(&app.url())
-        .prepare();
-    self_signed(folder.path());
-    let mut process = Process::start(folder.path(), &["run", "--config", "doorward.toml"]);
-    let origin = format!("https://localhost:{}", process.addr().await.port());
-    eventually("a provider that is found", async || {
-        process.words().contains("a provider was found")
-    })
-    .await;
-    let authority = folder.path().join("certs/ca.pem");
-    let browser = Chromium::trusting(folder.path(), &authority, true).await;
+    let real = real("frontchannel_logout = true").await;
+    let (provider, origin, browser) = (&real.provider, &real.origin, &real.browser);
     let at_login = format!("{origin}/.doorward/login?provider=corp&return_to=%2F");
     let place = |session: &str| {
         let frame = format!("{origin}{}", frame(&provider.issuer(), session));
@@ -552,5 +555,5 @@ async fn a_real_browser_tells_in_a_frame_of_the_providers_page_and_of_no_other()
             assert!(!shown.contains("Logged out."), "{shown}");
         }
     }
-    browser.close().await;
+    real.browser.close().await;
 }
