@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -121,14 +120,6 @@ impl Sheet {
         let fields: Vec<_> = self.fields.iter().map(|(a, b)| (*a, b.as_str())).collect();
         let answer = browser.submit("/.doorward/login", &fields).await;
         (answer, browser)
-    }
-
-    /// To another node, which a balancer has put at the same address.
-    fn at(&self, proxy: &Proxy) -> Self {
-        let mut there = self.clone();
-        there.browser.named = Some(self.browser.authority());
-        there.browser.addr = proxy.addr;
-        there
     }
 }
 
@@ -271,8 +262,20 @@ async fn an_operator_sees_passkeys_and_takes_one_away() {
 
 #[cfg(feature = "redis")]
 mod nodes {
+    use std::sync::Arc;
+
     use super::*;
     use crate::support::{RedisProcess, eventually};
+
+    impl Sheet {
+        /// To another node, which a balancer has put at the same address.
+        fn at(&self, proxy: &Proxy) -> Self {
+            let mut there = self.clone();
+            there.browser.named = Some(self.browser.authority());
+            there.browser.addr = proxy.addr;
+            there
+        }
+    }
 
     fn on(server: &RedisProcess, app: &Upstream) -> ProxyBuilder {
         let keys = format!(
