@@ -626,9 +626,12 @@ async fn of_many_providers_that_lie_about_themselves_each_is_told_of_and_only_th
         let text = page.text();
         let (_, request) = text.split_once("<code>").expect("a request id");
         let request = format!("request={}", request.split('<').next().unwrap());
-        assert!(process.words().contains(&request), "{id}: {request}");
+        let told = async || process.words().contains(&request);
+        eventually("the log knows the request", told).await;
         assert_eq!(browser.token(), "", "{id}");
     }
+    let found = "a provider was found provider=\"corp\"";
+    eventually("the honest one", async || process.words().contains(found)).await;
     let mut browser = fresh.clone();
     let sent = browser.open("/.doorward/login?provider=corp").await;
     let back = honest.approve(sent.header("location"));

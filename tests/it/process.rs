@@ -273,8 +273,10 @@ async fn users_come_and_go_without_a_restart() {
         Some(1)
     );
     assert_eq!(alice.fetch("/").await.status, 200, "nobody else is touched");
-    let audit = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
-    assert_eq!(audit.matches("user_changed").count(), 2);
+    let audit = || std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
+    let changes = || audit().matches("user_changed").count();
+    process.wait_for(|| (changes() >= 2).then_some(())).await;
+    assert_eq!(changes(), 2);
 }
 
 #[tokio::test]

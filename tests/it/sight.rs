@@ -535,8 +535,10 @@ async fn the_command_line_ends_sessions_of_a_doorward_that_runs() {
     let (_, text, _) = machine.session(&["revoke", "--user", "carol", "--json"]);
     assert_eq!(text, "{\"ended\":0}\n");
     assert_eq!(browsers[3].fetch("/").await.status, 200, "nobody else's");
-    let audit = std::fs::read_to_string(machine.folder.path().join("audit.log")).unwrap();
-    assert_eq!(audit.matches("\"revoked\"").count(), 3, "{audit}");
+    let audit = || std::fs::read_to_string(machine.folder.path().join("audit.log")).unwrap();
+    let revoked = || audit().matches("\"revoked\"").count();
+    process.wait_for(|| (revoked() >= 3).then_some(())).await;
+    assert_eq!(revoked(), 3, "{}", audit());
 }
 
 #[tokio::test]

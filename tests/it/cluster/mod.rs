@@ -156,9 +156,12 @@ async fn a_rotation_has_one_winner(shared: impl Shared) {
         }
         browser = moved(&other, &here);
     }
-    let rotated = here.audit().into_iter().chain(there.audit());
-    let rotated = rotated.filter(|line| line["event"] == "session_rotated");
-    assert_eq!(rotated.count(), 5);
+    let rotated = || {
+        let lines = here.audit().into_iter().chain(there.audit());
+        lines.filter(|line| line["event"] == "session_rotated")
+    };
+    eventually("each rotation in a log", async || rotated().count() >= 5).await;
+    assert_eq!(rotated().count(), 5);
 }
 
 async fn a_new_password_counts_everywhere(shared: impl Shared) {

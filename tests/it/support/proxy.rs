@@ -264,17 +264,18 @@ impl Proxy {
         self.folder.path().join(name)
     }
 
-    /// Every event of the audit log so far, one JSON object each.
+    /// Every event of the audit log so far, one JSON object each. What has just been told of may still be on its way.
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.path("audit.log")).unwrap_or_default();
-        text.lines()
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
 
     /// Waits until the audit log holds an event of this kind, and returns the last.
     pub async fn audited(&self, event: &str) -> serde_json::Value {
-        for _ in 0..500 {
+        for _ in 0..2000 {
             let found = self
                 .audit()
                 .into_iter()
@@ -290,7 +291,7 @@ impl Proxy {
     /// Waits until the audit log holds `count` events of this kind, and returns them: no more may have come.
     pub async fn audited_times(&self, event: &str, count: usize) -> Vec<serde_json::Value> {
         let mut found = Vec::new();
-        for _ in 0..500 {
+        for _ in 0..2000 {
             found = self.audit();
             found.retain(|line| line["event"] == event);
             if found.len() >= count {
