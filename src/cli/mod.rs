@@ -241,6 +241,14 @@ fn users_file(settings: &Settings) -> anyhow::Result<PathBuf> {
     users.context("the configuration has no [[provider]] of type \"local\"")
 }
 
+/// One of several names with commas between them, which may have spaces beside.
+fn listed_name(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("one of the names is empty; between two names there is one comma"),
+        name => Ok(name.to_owned()),
+    }
+}
+
 fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().ansi().to_string();
     if error.use_stderr() {

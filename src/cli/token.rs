@@ -28,10 +28,10 @@ pub struct CreateArgs {
     /// What apps and logs know its bearer by
     pub name: String,
     /// Groups that its bearer belongs to, with commas between them
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = super::listed_name)]
     pub groups: Vec<String>,
     /// What it may be used for, with commas between them: routes ask for these words
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = super::listed_name)]
     pub scopes: Vec<String>,
     /// How long it is good, like 30d or 12h; "never": until it is revoked
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = lifetime)]
@@ -148,7 +148,15 @@ fn list(tokens: &[ApiToken], as_json: bool, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: TokenCommand,
+    }
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -180,6 +188,32 @@ mod tests {
         });
         execute(&revoke, &file, NOW).unwrap();
         assert!(execute(&revoke, &file, NOW).is_err());
+    }
+
+    #[test]
+    fn names_with_spaces_beside_their_commas_are_names_and_empty_ones_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokens.toml");
+        let line = |groups, scopes| {
+            [
+                "token", "create", "ci", "--groups", groups, "--scopes", scopes,
+            ]
+        };
+        let good = Line::try_parse_from(line("staff, wiki", " read ,deploy")).unwrap();
+        execute(&good.command, &file, NOW).unwrap();
+        let tokens = TokenFile::load(&file).unwrap();
+        assert_eq!(tokens.tokens()[0].groups, ["staff", "wiki"]);
+        assert_eq!(tokens.tokens()[0].scopes, ["read", "deploy"]);
+        for (groups, scopes) in [
+            ("staff,,wiki", "read"),
+            ("staff, ", "read"),
+            ("", "read"),
+            ("staff", "read,"),
+        ] {
+            let error = Line::try_parse_from(line(groups, scopes)).unwrap_err();
+            let told = error.to_string();
+            assert!(told.contains("one of the names is empty"), "{told}");
+        }
     }
 
     /// As a pipe whose reader has gone, or a full disk.

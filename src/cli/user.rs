@@ -48,7 +48,7 @@ pub struct AddArgs {
     #[arg(long)]
     pub email: Option<String>,
     /// Groups, with commas between them
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = super::listed_name)]
     pub groups: Vec<String>,
     /// Read the password from the first line of standard input
     #[arg(long)]
@@ -478,6 +478,21 @@ mod tests {
         bench.say("remove bob", &[]).unwrap();
         assert!(bench.say("list", &[]).unwrap().contains("holds no users"));
         assert_eq!(bench.say("list --json", &[]).unwrap(), "[]\n");
+    }
+
+    #[test]
+    fn groups_with_spaces_beside_their_commas_are_groups_and_empty_ones_are_refused() {
+        let bench = Bench::new();
+        let line = |groups| ["user", "add", "alice", "--groups", groups];
+        let good = Line::try_parse_from(line("staff , the wiki")).unwrap();
+        let mut typed = Typed(vec![LONG, LONG]);
+        execute(&good.command, &bench.path, &mut typed).unwrap();
+        let users = UserFile::load(&bench.path).unwrap();
+        assert_eq!(users.find("alice").unwrap().groups, ["staff", "the wiki"]);
+        for groups in ["staff,,wiki", "staff,", " "] {
+            let told = Line::try_parse_from(line(groups)).unwrap_err().to_string();
+            assert!(told.contains("one of the names is empty"), "{told}");
+        }
     }
 
     #[test]
