@@ -116,12 +116,19 @@ impl LocalUsers {
         })
     }
 
-    /// Uses a recovery code up. Where that cannot be written it was not used, and is good for nothing.
-    pub(super) async fn spend(&self, user: User, hash: &str) -> Result<(), ChangeError> {
+    /// Uses a recovery code up, and seals the second factor beside it under the newest secret. Where that cannot be
+    /// written the code was not used, and is good for nothing.
+    pub(super) async fn spend(
+        &self,
+        user: User,
+        (factor, hash): (&NewFactor, &str),
+    ) -> Result<(), ChangeError> {
         let mut left = user.recovery_codes.clone();
         left.retain(|known| known != hash);
+        let totp = self.sealed_anew(&user, factor);
         let wish = OwnEdit {
             recovery_codes: Some(left),
+            totp: totp.map_or(Factor::Keep, Factor::SealAnew),
             ..OwnEdit::default()
         };
         self.write(user, wish).await
@@ -138,13 +145,9 @@ impl LocalUsers {
     /// Seals a second factor under the newest secret where it is not, so that older ones can be retired. `user` is told how
     /// it is kept now; where that cannot be written, it stays as it was.
     pub(super) async fn seal_anew(&self, user: &mut User, factor: &NewFactor) {
-        let (Some(keyring), Some(sealed)) = (&self.keyring, &user.totp) else {
+        let Some(sealed) = self.sealed_anew(user, factor) else {
             return;
         };
-        if NewFactor::is_newest(sealed, keyring) {
-            return;
-        }
-        let sealed = factor.seal(keyring, &user.name);
         let edit = OwnEdit {
             totp: Factor::SealAnew(sealed.clone()),
             ..OwnEdit::default()
@@ -159,6 +162,13 @@ impl LocalUsers {
                 );
             }
         }
+    }
+
+    /// `None`: it is sealed under the newest secret.
+    fn sealed_anew(&self, user: &User, factor: &NewFactor) -> Option<String> {
+        let (keyring, sealed) = (self.keyring.as_ref()?, user.totp.as_deref()?);
+        let is_newest = NewFactor::is_newest(sealed, keyring);
+        (!is_newest).then(|| factor.seal(keyring, &user.name))
     }
 
     async fn turn(&self) -> Result<OwnedMutexGuard<()>, ChangeError> {

@@ -105,7 +105,7 @@ impl LocalUsers {
                 self.seal_anew(&mut user, &factor).await;
                 (Some(step), user.recovery_codes.len())
             }
-            Matched::Recovery(hash) => match self.spend(user.clone(), &hash).await {
+            Matched::Recovery(hash) => match self.spend(user.clone(), (&factor, &hash)).await {
                 Ok(()) => (None, user.recovery_codes.len().saturating_sub(1)),
                 // Somebody else used it.
                 Err(ChangeError::Overtaken) => return Err(Refusal::Credentials),

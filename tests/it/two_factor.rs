@@ -633,20 +633,9 @@ async fn under_a_secret_that_is_lost_nobody_gets_in() {
 
 #[tokio::test]
 async fn a_code_after_a_rotation_seals_the_secret_anew_and_the_old_one_can_go() {
-    const NEW: &str = "{ file = \"new.key\" }";
     let app = app().await;
-    let both = format!("{NEW}, {{ file = \"session.key\" }}");
-    let kept = |proxy: &Proxy| fs::read_to_string(proxy.path("users.toml")).unwrap();
-    let first = proxy().app(&app.url()).embedded().start();
-    let mut alice = logged_in(&first, "alice").await;
-    let (totp, codes) = enrol(&mut alice, &first).await;
-    let before = kept(&first);
-    let (folder, clock) = first.stop().await;
-    let key = folder.path().join("new.key");
-    fs::write(&key, "7a".repeat(32)).unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let rotated = || proxy().app(&app.url()).embedded().secrets(&both);
-    let node = rotated().after(folder, clock).start();
+    let (node, alice, totp, codes) = rotated(&app).await;
+    let before = kept(&node);
     let mut browser = node.browser();
     let state = half_way(&mut browser, "/").await;
     assert_eq!(kept(&node), before, "a password alone changes nothing");
@@ -662,29 +651,15 @@ async fn a_code_after_a_rotation_seals_the_secret_anew_and_the_old_one_can_go() 
     fs::rename(&long, &path).unwrap();
     node.clock.advance(STEP);
 
-    let mut bob = logged_in(&node, "bob").await;
     let mut browser = node.browser();
     let state = half_way(&mut browser, "/").await;
     let right = second(&mut browser, &state, &code(&totp, &node)).await;
     assert_eq!(right.status, 303, "{}", right.text());
     assert_ne!(kept(&node), before);
-    // The look at the file that sees bob gone has seen the new seal too.
-    UserFile::remove(&path, "bob").unwrap();
-    eventually("the end", async || bob.fetch("/").await.status == 401).await;
-    let mut from_before = node.browser();
-    from_before.jar.clone_from(&alice.jar);
-    for mut alice in [from_before, browser] {
-        assert_eq!(alice.fetch("/").await.status, 200, "she is still in");
-    }
+    still_in(&node, [&alice, &browser]).await;
 
     let after = kept(&node);
-    let (folder, clock) = node.stop().await;
-    clock.advance(STEP);
-    let last = proxy()
-        .app(&app.url())
-        .secrets(NEW)
-        .after(folder, clock)
-        .start();
+    let last = retired(node, &app).await;
     let mut browser = last.browser();
     let state = half_way(&mut browser, "/").await;
     let right = second(&mut browser, &state, &code(&totp, &last)).await;
@@ -693,6 +668,84 @@ async fn a_code_after_a_rotation_seals_the_secret_anew_and_the_old_one_can_go() 
     let mut browser = last.browser();
     let state = half_way(&mut browser, "/").await;
     assert_eq!(second(&mut browser, &state, &codes[0]).await.status, 303);
+}
+
+/// As [`a_code_after_a_rotation_seals_the_secret_anew_and_the_old_one_can_go`], for who has lost the app.
+#[tokio::test]
+async fn a_recovery_code_after_a_rotation_seals_the_secret_anew_too() {
+    let app = app().await;
+    let (node, alice, totp, codes) = rotated(&app).await;
+    let before = sealed(&node);
+    let mut browser = node.browser();
+    let state = half_way(&mut browser, "/").await;
+    let right = second(&mut browser, &state, &codes[0]).await;
+    assert_eq!(right.status, 303, "{}", right.text());
+    let after = sealed(&node);
+    assert_ne!(after, before);
+    still_in(&node, [&alice, &browser]).await;
+    let mut browser = node.browser();
+    let state = half_way(&mut browser, "/").await;
+    let used = second(&mut browser, &state, &codes[0]).await;
+    assert_eq!(used.status, 401, "it was good once");
+    assert_eq!(
+        second(&mut browser, &state, &codes[1]).await.status,
+        303,
+        "as the others are"
+    );
+    assert_eq!(sealed(&node), after, "and sealed once");
+
+    let last = retired(node, &app).await;
+    let mut browser = last.browser();
+    let state = half_way(&mut browser, "/").await;
+    let right = second(&mut browser, &state, &code(&totp, &last)).await;
+    assert_eq!(right.status, 303, "{}", right.text());
+}
+
+const NEW: &str = "{ file = \"new.key\" }";
+
+/// A proxy whose secrets have rotated since Alice, who is logged in, set up her second step.
+async fn rotated(app: &Upstream) -> (Proxy, Browser, Totp, Vec<String>) {
+    let first = builder(app).embedded().start();
+    let mut alice = logged_in(&first, "alice").await;
+    let (totp, codes) = enrol(&mut alice, &first).await;
+    let (folder, clock) = first.stop().await;
+    let key = folder.path().join("new.key");
+    fs::write(&key, "7a".repeat(32)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let both = format!("{NEW}, {{ file = \"session.key\" }}");
+    let node = builder(app).embedded().secrets(&both);
+    (node.after(folder, clock).start(), alice, totp, codes)
+}
+
+/// The same with the new secret alone.
+async fn retired(node: Proxy, app: &Upstream) -> Proxy {
+    let (folder, clock) = node.stop().await;
+    clock.advance(STEP);
+    builder(app).secrets(NEW).after(folder, clock).start()
+}
+
+fn kept(proxy: &Proxy) -> String {
+    fs::read_to_string(proxy.path("users.toml")).unwrap()
+}
+
+/// What the users file has of Alice's app.
+fn sealed(proxy: &Proxy) -> String {
+    let users = kept(proxy);
+    let line = users.lines().find(|line| line.starts_with("totp = "));
+    line.unwrap().to_owned()
+}
+
+/// Once the proxy has seen what the users file says now.
+async fn still_in(node: &Proxy, browsers: [&Browser; 2]) {
+    let mut bob = logged_in(node, "bob").await;
+    // The look at the file that sees him gone has seen the new seal too.
+    UserFile::remove(&node.path("users.toml"), "bob").unwrap();
+    eventually("the end", async || bob.fetch("/").await.status == 401).await;
+    for known in browsers {
+        let mut alice = node.browser();
+        alice.jar.clone_from(&known.jar);
+        assert_eq!(alice.fetch("/").await.status, 200, "she is still in");
+    }
 }
 
 #[tokio::test]
