@@ -345,7 +345,7 @@ async fn a_server_that_refuses_starttls_hears_no_password() {
 #[tokio::test]
 async fn a_directory_that_is_away_takes_nobody_with_it_and_is_welcome_back() {
     let mut slapd = Slapd::start().await;
-    let keys = "answer_timeout = \"300ms\"\nconnect_timeout = \"300ms\"";
+    let keys = "answer_timeout = \"2s\"\nconnect_timeout = \"2s\"";
     let bench = Bench::start(&slapd.section(keys)).await;
     let mut alice = bench.gets_in("alice").await;
     slapd.stop();
@@ -384,10 +384,7 @@ async fn the_next_server_is_asked_where_one_does_not_answer() {
     let both = std::fs::read_to_string(gone.authority()).unwrap()
         + &std::fs::read_to_string(slapd.authority()).unwrap();
     std::fs::write(slapd.folder.path().join("both.pem"), both).unwrap();
-    let section = slapd.section_at(
-        &urls,
-        "connect_timeout = \"300ms\"\nanswer_timeout = \"300ms\"",
-    );
+    let section = slapd.section_at(&urls, "connect_timeout = \"2s\"\nanswer_timeout = \"2s\"");
     let bench = Bench::start(&section.replace("ca.pem", "both.pem")).await;
     bench.gets_in("alice").await;
     let idle = slapd.log();

@@ -61,7 +61,7 @@ async fn a_client_that_never_greets_is_let_go() {
     let begun = Instant::now();
     assert_eq!(plain(proxy.addr, b"").await, "");
     assert_eq!(plain(proxy.addr, b"\x16\x03\x01\x02").await, "");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(15));
     assert_eq!(app.connections(), 0);
 }
 
@@ -100,7 +100,7 @@ async fn a_header_that_drips_is_not_waited_for() {
         }
     });
     let mut said = Vec::new();
-    let ended = tokio::time::timeout(Duration::from_secs(5), from.read_to_end(&mut said)).await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), from.read_to_end(&mut said)).await;
     assert!(ended.is_ok(), "it is waited for");
     drip.abort();
     assert_eq!(app.connections(), 0);
@@ -160,15 +160,15 @@ async fn a_body_that_stalls_is_refused_and_never_finished_for_the_app() {
 #[tokio::test]
 async fn a_body_that_moves_may_take_longer_than_the_limit() {
     let (proxy, app) = limited(
-        "body_idle_timeout = \"1s\"",
-        "timeouts = { first_byte = \"1s\" }",
+        "body_idle_timeout = \"2s\"",
+        "timeouts = { first_byte = \"2s\" }",
     )
     .await;
     let mut raw = proxy.raw().await;
     raw.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
         .await;
     for byte in b"slow body" {
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         raw.send([*byte]).await;
     }
     assert_eq!(raw.status().await, Some(200));
@@ -203,7 +203,7 @@ async fn a_client_that_reads_slowly_gets_everything() {
     frames.get(1, "/", &[]).await;
     // A window of 100000 each time: the connection has 65535 to begin with.
     for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
         for stream in [0, 1] {
             frames.frame(8, 0, stream, &100_000_u32.to_be_bytes()).await;
         }

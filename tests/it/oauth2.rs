@@ -397,7 +397,7 @@ const NONSENSE: [Nonsense; 10] = [
 
 #[tokio::test]
 async fn whatever_the_site_answers_nothing_hangs_and_other_ways_in_go_on() {
-    let bench = Bench::start("answer_timeout = \"500ms\"").await;
+    let bench = Bench::start("answer_timeout = \"1s\"").await;
     for place in [
         "/login/oauth/access_token",
         "/user",

@@ -506,7 +506,7 @@ fn stalled(fields: &str, length: usize) -> Reply {
 
 #[tokio::test]
 async fn whatever_a_provider_answers_nobody_gets_in_and_nothing_hangs() {
-    let keys = format!("{CLAIMS}\nanswer_timeout = \"500ms\"\nuser_info = true");
+    let keys = format!("{CLAIMS}\nanswer_timeout = \"1s\"\nuser_info = true");
     let bench = Bench::with(&keys, |proxy| proxy).await;
     for (why, path, answer, status) in NONSENSE {
         bench.provider.script().answers.insert(path, answer);

@@ -238,7 +238,7 @@ async fn who_speaks_no_tls_is_let_go_and_nobody_else_notices() {
     let app = upstream(|_| Reply::ok("ok")).await;
     let proxy = proxy()
         .route("/", &app.url(), PUBLIC)
-        .with("limits", "handshake_timeout = \"1s\"")
+        .with("limits", "handshake_timeout = \"4s\"")
         .start();
     let mut hello = vec![
         0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03,
@@ -278,12 +278,8 @@ async fn who_speaks_no_tls_is_let_go_and_nobody_else_notices() {
             let text = String::from_utf8_lossy(&answer).into_owned();
             assert!(!text.contains("HTTP/1."), "{what}: {text}");
             let took = since.elapsed();
-            assert_eq!(
-                took < Duration::from_millis(800),
-                at_once,
-                "{what}: {took:?}"
-            );
-            assert!(took < Duration::from_secs(4), "{what}: {took:?}");
+            assert_eq!(took < Duration::from_secs(3), at_once, "{what}: {took:?}");
+            assert!(took < Duration::from_secs(15), "{what}: {took:?}");
         }));
     }
     // Meanwhile everybody else is served.
@@ -305,13 +301,13 @@ async fn bytes_that_drip_do_not_buy_a_handshake_more_time() {
     let app = upstream(|_| Reply::ok("ok")).await;
     let proxy = proxy()
         .route("/", &app.url(), PUBLIC)
-        .with("limits", "handshake_timeout = \"1s\"")
+        .with("limits", "handshake_timeout = \"4s\"")
         .start();
     let mut client = Wire::new(TcpStream::connect(proxy.addr).await.unwrap());
     client.send([0x16, 0x03, 0x01, 0x02, 0x00]).await;
     let began = tokio::time::Instant::now();
     while client.is_silent().await {
-        assert!(began.elapsed() < Duration::from_secs(3));
+        assert!(began.elapsed() < Duration::from_secs(15));
         client.send([1]).await;
     }
 }

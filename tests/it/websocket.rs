@@ -179,11 +179,11 @@ async fn a_tunnel_ends_with_either_side_and_leaves_nothing() {
 #[tokio::test]
 async fn a_tunnel_in_which_nothing_moves_is_closed() {
     let app = manual();
-    let proxy = public(&app, "timeouts = { idle = \"1s\" }");
+    let proxy = public(&app, "timeouts = { idle = \"2s\" }");
     let (mut client, mut conn) = open(&proxy, &app, "").await;
     // What moves, in one direction alone, keeps it open for longer than the limit.
     let began = tokio::time::Instant::now();
-    while began.elapsed() < Duration::from_millis(1_800) {
+    while began.elapsed() < Duration::from_millis(2_800) {
         client.send(masked("ping")).await;
         assert_eq!(conn.exact(10).await, masked("ping"));
         assert!(conn.is_silent().await);

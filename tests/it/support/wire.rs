@@ -175,6 +175,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         written
     }
 
+    /// Writes these bytes over and over until all `len` have got through: somebody reads them.
+    pub async fn pour(&mut self, piece: &[u8], len: usize) {
+        let mut written = 0;
+        while written < len {
+            let at = written % piece.len();
+            let end = piece.len().min(at + len - written);
+            let wrote = soon("room to write", self.stream.write(&piece[at..end])).await;
+            written += wrote.unwrap();
+        }
+        soon("a flush", self.stream.flush()).await.unwrap();
+    }
+
     /// Ends our direction; the other goes on.
     pub async fn half_close(&mut self) {
         self.stream.shutdown().await.unwrap();
