@@ -15,14 +15,16 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use doorward::clock::{Clock, Timestamp};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::support::{Browser, Process, ProxyBuilder, Reply, Upstream, proxy, upstream};
+use crate::support::{Browser, Process, ProxyBuilder, Recorded, Reply, Upstream, proxy, upstream};
 
 const DOCUMENT: &str = include_str!("../../docs/assertion.md");
+const PLACE: &str = "/.well-known/doorward/jwks.json";
 const AUDIENCE: &str = "wiki.example.com/";
 
 struct Example {
@@ -166,6 +168,7 @@ class Main {
 ",
         ),
         run: "javac -cp /usr/share/java/gson.jar Doorward.java Main.java \
+              && rm -f trust \
               && keytool -importcert -noprompt -file site.pem -keystore trust -storepass trusted 2>messages \
               && java -cp .:/usr/share/java/gson.jar -Djavax.net.ssl.trustStore=trust -Djavax.net.ssl.trustStorePassword=trusted Main",
     })
@@ -182,9 +185,8 @@ async fn the_example_for_php_takes_what_is_good_and_nothing_else() {
         file: (
             "example.php",
             "<?php\n",
-            "$keys = doorward_keys();
-while (($line = fgets(STDIN)) !== false) {
-    try { echo user_of(trim($line), $keys)['sub'], \"\\n\"; }
+            "while (($line = fgets(STDIN)) !== false) {
+    try { echo user_of(trim($line))['sub'], \"\\n\"; }
     catch (Exception) { echo \"refused\\n\"; }
 }
 ",
@@ -214,36 +216,73 @@ async fn check(example: &Example) {
             "the document says another number than {count}"
         );
 
-        let folder = doorward.folder.path();
-        let base = format!("https://localhost:{}", doorward.port);
-        let code = block(language)
-            .replace("https://wiki.example.com", &base)
-            .replace("ES256", algorithm);
-        assert!(code.contains(&base), "{language}");
-        let (name, before, after) = example.file;
-        write(folder.join(name), format!("{before}{code}\n{after}")).unwrap();
-        write(folder.join(example.main.0), example.main.1).unwrap();
-
-        let offered = [&doorward.good]
-            .into_iter()
-            .chain(&bad)
-            .chain([&doorward.good]);
-        let lines: String = offered.map(|line| format!("{line}\n")).collect();
-        let said = run(folder, example.run, lines).await;
+        let good = doorward.good.as_str();
+        let said = said_of((example, algorithm), &doorward, PLACE, (good, &bad)).await;
         let refused = "refused\n".repeat(bad.len());
-        assert_eq!(
-            said,
-            format!("local:alice\n{refused}local:alice\n"),
-            "{language} {algorithm}"
-        );
+        let right = format!("local:alice\n{refused}local:alice\n");
+        assert_eq!(said, right, "{language} {algorithm}");
+        set_off_nobody((example, algorithm), &doorward).await;
     }
+}
+
+/// Whatever is sent to the example, and whether or not the keys can be had, it asks for them a few times at most.
+async fn set_off_nobody((example, algorithm): (&Example, &str), doorward: &Signing) {
+    // One at once, and one for each ten seconds on a machine that has much to do.
+    const FEW: usize = 6;
+    let language = example.language;
+    let made_up = made_up(algorithm, doorward);
+    let offered = (doorward.good.as_str(), made_up.as_slice());
+    let refused = "refused\n".repeat(made_up.len());
+    let known = doorward.keys.to_string();
+    for (keys, first) in [(Some(known), "local:alice\n"), (None, "refused\n")] {
+        keys.clone_into(&mut doorward.told.lock());
+        let before = doorward.fetches();
+        let said = said_of((example, algorithm), doorward, "/keys", offered).await;
+        assert_eq!(said, format!("{first}{refused}{first}"), "{language}");
+        let fetches = doorward.fetches() - before;
+        assert!((1..=FEW).contains(&fetches), "{language}: {fetches}");
+    }
+}
+
+/// As good as the good one, but for keys that there are not.
+fn made_up(algorithm: &str, doorward: &Signing) -> Vec<String> {
+    let rest = doorward.good.split_once('.').unwrap().1;
+    let one = |number| {
+        let header = json!({ "alg": algorithm, "typ": "JWT", "kid": format!("made-up-{number}") });
+        format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header.to_string()))
+    };
+    (0..20).map(one).collect()
+}
+
+/// What the example says of a good one, of bad ones, and of the good one again. Keys are at `place`.
+async fn said_of(
+    (example, algorithm): (&Example, &str),
+    doorward: &Signing,
+    place: &str,
+    (good, bad): (&str, &[String]),
+) -> String {
+    let folder = doorward.folder.path();
+    let keys = format!("https://localhost:{}{place}", doorward.port);
+    let code = block(example.language)
+        .replace(&format!("https://wiki.example.com{PLACE}"), &keys)
+        .replace("ES256", algorithm);
+    assert!(code.contains(&keys), "{}", example.language);
+    let (name, before, after) = example.file;
+    write(folder.join(name), format!("{before}{code}\n{after}")).unwrap();
+    write(folder.join(example.main.0), example.main.1).unwrap();
+    let bad = bad.iter().map(String::as_str);
+    let offered = [good].into_iter().chain(bad).chain([good]);
+    let lines: String = offered.map(|line| format!("{line}\n")).collect();
+    run(folder, example.run, lines).await
 }
 
 /// A Doorward with a clock that runs, as the libraries' do, and what it has signed for Alice.
 struct Signing {
     _process: Process,
     folder: Arc<TempDir>,
-    _app: Upstream,
+    app: Upstream,
+    /// What is at `/keys`; `None`: an error.
+    told: Arc<Mutex<Option<String>>>,
     port: u16,
     keys: Value,
     good: String,
@@ -251,7 +290,14 @@ struct Signing {
 }
 
 async fn signing(algorithm: &str) -> Signing {
-    let app = upstream(|_| Reply::ok("")).await;
+    let told = Arc::new(Mutex::new(None::<String>));
+    let telling = told.clone();
+    let app = upstream(move |request| match &*telling.lock() {
+        _ if !request.line().starts_with("GET /keys ") => Reply::ok(""),
+        Some(keys) => Reply::ok(keys),
+        None => Reply::with(503, "", "away"),
+    })
+    .await;
     let folder = wiki(&app, &format!("algorithm = \"{algorithm}\"")).prepare();
     let mut process = Process::start(folder.path(), &["run", "--config", "doorward.toml"]);
     let port = process.addr().await.port();
@@ -260,14 +306,22 @@ async fn signing(algorithm: &str) -> Signing {
     Signing {
         good: asserted(&mut browser, &app, "/").await,
         elsewhere: asserted(&mut browser, &app, "/other").await,
-        keys: browser
-            .fetch("/.well-known/doorward/jwks.json")
-            .await
-            .json(),
-        _app: app,
+        keys: browser.fetch(PLACE).await.json(),
+        app,
+        told,
         _process: process,
         folder,
         port,
+    }
+}
+
+impl Signing {
+    fn fetches(&self) -> usize {
+        let requests = self.app.requests();
+        let fetches = requests.iter().map(Recorded::line);
+        fetches
+            .filter(|line| line.starts_with("GET /keys "))
+            .count()
     }
 }
 
@@ -278,6 +332,7 @@ fn wiki(app: &Upstream, assertion: &str) -> ProxyBuilder {
         .with("identity", &format!("[identity.assertion]\n{assertion}"))
         .route("/", &app.url(), &named(AUDIENCE))
         .route("/other", &app.url(), &named("other"))
+        .route("/keys", &app.url(), "access = \"public\"")
 }
 
 async fn asserted(browser: &mut Browser, app: &Upstream, path: &str) -> String {
