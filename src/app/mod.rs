@@ -28,7 +28,7 @@ use crate::config::Settings;
 use crate::deadline::Drain;
 use crate::edge::Permits;
 use crate::session::Sessions;
-use crate::telemetry::{Audit, LineWriter};
+use crate::telemetry::{self, Audit, LineWriter};
 
 /// What a worker is to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -167,7 +167,7 @@ impl Drop for Running {
     }
 }
 
-/// Refreshes the clock for everybody, and has the audit log say what it left out.
+/// Refreshes the clock for everybody, and has the logs say what they left out.
 async fn keep_time(clock: Clock, audit: Audit, mut phases: watch::Receiver<Phase>) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
@@ -175,6 +175,7 @@ async fn keep_time(clock: Clock, audit: Audit, mut phases: watch::Receiver<Phase
             _ = ticks.tick() => {
                 clock.tick();
                 audit.tell_left_out();
+                telemetry::tell_left_out(false);
             }
             stop = phases.wait_for(|phase| *phase == Phase::Stop) => {
                 let _stopped = stop.is_ok();

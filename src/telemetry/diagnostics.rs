@@ -5,8 +5,12 @@ use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::repeats::{Repeats, tell_left_out};
 use super::writer::{LineWriter, Sink};
+use crate::clock::Clock;
 
 /// Why there are no diagnostics.
 #[derive(Debug, thiserror::Error)]
@@ -33,13 +37,14 @@ impl Diagnostics {
 
 impl Drop for Diagnostics {
     fn drop(&mut self) {
+        tell_left_out(true);
         self.writer.flush();
     }
 }
 
 /// Sends events that pass the filter `level` (`debug`, `info,doorward=debug`) to standard error. A level alone is for our
-/// own messages: below `info`, what libraries say of what they read is asked for by their name. The first call of a
-/// process counts; later ones only check their filter.
+/// own messages: below `info`, what libraries say of what they read is asked for by their name. Of one kind there are a
+/// hundred at once and then one a second. The first call of a process counts; later ones only check their filter.
 pub fn init(level: &str) -> Result<Diagnostics, DiagnosticsError> {
     let filter = match level {
         "debug" | "trace" => EnvFilter::try_new(format!("info,doorward={level}"))?,
@@ -55,7 +60,9 @@ pub fn init(level: &str) -> Result<Diagnostics, DiagnosticsError> {
         .with_writer(Events {
             writer: writer.clone(),
             ansi,
-        });
+        })
+        .finish()
+        .with(Repeats::new(Clock::system()));
     match subscriber.try_init() {
         Ok(()) => Ok(Diagnostics { writer }),
         Err(_) => Ok(Diagnostics {

@@ -1,4 +1,4 @@
-//! How many lines of one kind the audit log takes: what anybody may cause, with a request that is refused, must not fill
+//! How many lines of one kind a log takes: what anybody may cause, with a request that is refused, must not fill
 //! the disk nor hide what else was written. What is left out is counted, and the count is written.
 
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Kind {
 pub(super) struct Floods([Mutex<Bucket>; Kind::ALL.len()]);
 
 #[derive(Debug)]
-struct Bucket {
+pub(super) struct Bucket {
     /// Lines that may be written now.
     left: u64,
     /// Up to when it was filled.
@@ -100,7 +100,7 @@ impl Floods {
 }
 
 impl Bucket {
-    fn take(&mut self, now: Timestamp) -> bool {
+    pub(super) fn take(&mut self, now: Timestamp) -> bool {
         let refills = now.since(self.filled).as_millis() / REFILL.as_millis();
         let refills = u64::try_from(refills).unwrap_or(u64::MAX);
         if refills > 0 {
@@ -120,7 +120,7 @@ impl Bucket {
         is_admitted
     }
 
-    fn tell(&mut self, now: Timestamp, all: bool) -> u64 {
+    pub(super) fn tell(&mut self, now: Timestamp, all: bool) -> u64 {
         if !all && now.since(self.told) < TELL_EVERY {
             return 0;
         }

@@ -8,6 +8,7 @@ mod flood;
 mod labels;
 mod metrics;
 mod output;
+mod repeats;
 mod requests;
 mod writer;
 
@@ -19,6 +20,7 @@ pub use labels::{
     UpstreamFailure,
 };
 pub use metrics::{Metrics, OpenConnection};
+pub use repeats::tell_left_out;
 pub use requests::RouteMetrics;
 pub use writer::{LineWriter, Sink};
 

@@ -350,6 +350,73 @@ async fn nothing_that_is_written_down_lets_anybody_in() {
 }
 
 #[tokio::test]
+async fn what_many_refused_requests_say_is_cut_and_counted_and_hides_nothing_else() {
+    const ASKED: usize = 160;
+    const LATER: usize = 40;
+    let app = upstream(|_| Reply::Stall(Vec::new())).await;
+    let public = "access = \"public\"";
+    // It has a place for one, who keeps it.
+    let busy = format!("{{ url = \"{}\", max_connections = 1 }}", app.url());
+    let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", away.local_addr().unwrap());
+    drop(away);
+    let folder = proxy()
+        .app(&app.url())
+        .route_to("/busy", &busy, public)
+        .route("/away", &nobody, public)
+        .workers(1)
+        .prepare();
+    let mut process = Process::start(folder.path(), RUN);
+    let addr = process.addr().await;
+    let mut first = Kept::http1(addr, "localhost").await;
+    let held = tokio::spawn(async move { first.get("/busy", &[]).await });
+    app.asked(1).await;
+    let mut kept = Kept::http1(addr, "localhost").await;
+    for _ in 0..ASKED {
+        assert_eq!(kept.get("/busy", &[]).await.status, 503);
+    }
+    assert_eq!(kept.get("/away", &[]).await.status, 502);
+    process.said("more of the same was left out count=").await;
+    for _ in 0..LATER {
+        assert_eq!(kept.get("/busy", &[]).await.status, 503);
+    }
+    held.abort();
+    process.signal("TERM");
+    assert_eq!(process.end().await.code(), Some(0));
+
+    let said = process.words();
+    let with = |part: &str| -> Vec<&str> {
+        let lines = said.lines();
+        lines.filter(|line| line.contains(part)).collect()
+    };
+    let refused = |route: &str| {
+        with("a request got no answer request=")
+            .into_iter()
+            .filter(|line| line.contains(&format!("route=\"localhost{route}\"")))
+            .count()
+    };
+    assert_eq!(refused("/away"), 1, "{said}");
+    let written = refused("/busy");
+    let left_out: Vec<usize> = with("more of the same was left out count=")
+        .into_iter()
+        .map(|line| {
+            assert!(
+                line.contains("of=\"a request got no answer\" route=\"localhost/busy\""),
+                "{line}"
+            );
+            let (_, count) = line.split_once("count=").unwrap();
+            count.split(' ').next().unwrap().parse().unwrap()
+        })
+        .collect();
+    assert!((100..ASKED + LATER).contains(&written), "{written}");
+    assert_eq!(
+        written + left_out.iter().sum::<usize>(),
+        ASKED + LATER,
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_disk_that_takes_nothing_more_logs_nobody_out_and_lets_nobody_in() {
     let app = app().await;
     let folder = proxy()
