@@ -2,7 +2,6 @@
 //! and at which node.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,8 +65,12 @@ impl Authenticator {
         let at = users.rfind("[[user]]").unwrap();
         assert!(users[..at].contains("alice") && users[at..].contains("bob"));
         let changed = format!("{}{entry}{}", &users[..at], &users[at..]);
-        let mut file = fs::File::create(&path).unwrap();
-        file.write_all(changed.as_bytes()).unwrap();
+        // At once: the proxy may read it at any moment.
+        let new = folder.join("users.new");
+        fs::write(&new, changed).unwrap();
+        let as_before = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&new, as_before).unwrap();
+        fs::rename(&new, &path).unwrap();
     }
 
     /// Answers what a login form asks, as from `origin`.
