@@ -62,6 +62,7 @@ impl Portal {
             Ok(claim) => claim,
             Err(error) => return Ok(self.not_by_passkey(request, (&typed, &returned), error)),
         };
+        let user = claim.user.clone();
         let epoch = self.sessions.epoch_of(&passkeys.subject(&claim.user)).await;
         let epoch = epoch.map_err(|error| PortalError::Store(error.to_string()))?;
         let question = claim.question();
@@ -89,6 +90,11 @@ impl Portal {
             federated: None,
             remember: typed.remember,
             epoch,
+        };
+        // Whatever was typed: nobody makes their browser known as another's.
+        let typed = Typed {
+            user: Some(&user),
+            ..typed
         };
         self.let_in(request, admission, (&typed, returned)).await
     }

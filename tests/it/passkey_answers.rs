@@ -13,7 +13,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Browser, Proxy, ProxyBuilder, Recorded, Reply, Upstream, doorward, proxy, upstream,
+    Answer, Browser, PASSWORD, Proxy, ProxyBuilder, Recorded, Reply, Upstream, doorward, proxy,
+    upstream,
 };
 
 const HANDLE: [u8; 16] = [7; 16];
@@ -212,6 +213,36 @@ async fn answers_that_are_refused_are_counted_and_then_no_answer_is_looked_at() 
     proxy.clock.advance(Duration::from_secs(wait));
     let later = key.fill(proxy.browser()).await.send().await.0;
     assert_eq!(later.status, 303, "{}", later.text());
+}
+
+/// Whoever is known in a browser has guesses there of their own.
+#[tokio::test]
+async fn a_passkey_makes_a_browser_known_as_its_owners_and_as_nobody_elses() {
+    let (app, mut key) = (app().await, Authenticator::new());
+    let builder = proxy()
+        .app(&app.url())
+        .with("server", "trusted_proxies = [\"127.0.0.1\"]")
+        .with("provider", "max_attempts = 3");
+    let proxy = with_passkey(builder, &key);
+    let at = |number: u8| {
+        let mut browser = proxy.browser();
+        let address = format!("192.0.2.{number}");
+        browser.fields.push(("x-forwarded-for".to_owned(), address));
+        browser
+    };
+    let mut sheet = key.fill(at(1)).await;
+    sheet.fields.push(("user", "bob".to_owned()));
+    let (answer, mut browser) = sheet.send().await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    browser.log_out().await;
+    for (number, user) in (10..16).zip(["alice", "bob"].into_iter().cycle()) {
+        let wrong = at(number).log_in_at("/", user, "wrong").await;
+        assert_eq!(wrong.status, 401);
+    }
+    let as_bob = browser.log_in_at("/", "bob", PASSWORD).await;
+    assert_eq!(as_bob.status, 429);
+    let as_alice = browser.log_in_at("/", "alice", PASSWORD).await;
+    assert_eq!(as_alice.status, 303);
 }
 
 /// Where its use cannot be written down, a copy would be let in later.
