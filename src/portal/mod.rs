@@ -193,6 +193,7 @@ impl Portal {
             (script::PASSKEY_PLACE, true, _) if self.passkeys.is_some() => {
                 Ok(script::serve_passkey(request.headers))
             }
+            (passkey_login::RENEWAL_PLACE, true, _) => self.renew_question(request),
             (own_sessions::PLACE, true, _) => self.show_sessions(request).await,
             (own_sessions::PLACE, _, true) => self.end_sessions(request, body).await,
             (password::PLACE, true, _) => self.show_password(request),
@@ -237,17 +238,24 @@ impl Portal {
             (told, ..) if told.starts_with(logout_elsewhere::FRAME) => {
                 Err(PortalError::Method { allow: "GET" })
             }
-            ("session" | renewal::PLACE | script::PLACE | script::PASSKEY_PLACE, ..) => {
-                Err(PortalError::Method { allow: "GET, HEAD" })
-            }
+            (
+                "session"
+                | renewal::PLACE
+                | script::PLACE
+                | script::PASSKEY_PLACE
+                | passkey_login::RENEWAL_PLACE,
+                ..,
+            ) => Err(PortalError::Method { allow: "GET, HEAD" }),
             _ => Err(PortalError::NotFound),
         }
     }
 
-    /// Whether a place is the same for everybody, so that no session is looked for: what is kept by caches, and what another
-    /// site's frames open, sets no cookie.
+    /// Whether a place is the same for all, logged in or not, so that no session is looked for: what is kept by caches, what
+    /// another site's frames open, and what a script of ours asks for on its own, sets no cookie.
     pub fn is_for_all(place: &str) -> bool {
-        matches!(place, script::PLACE | script::PASSKEY_PLACE)
+        let is_script = matches!(place, script::PLACE | script::PASSKEY_PLACE);
+        is_script
+            || place == passkey_login::RENEWAL_PLACE
             || place.starts_with(logout_elsewhere::FRAME)
     }
 

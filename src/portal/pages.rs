@@ -162,6 +162,7 @@ impl Pages {
                 passkey_options => view.passkey.map(|passkey| passkey.options),
                 passkey_state => view.passkey.map(|passkey| passkey.state),
                 passkey_script => view.passkey.map(|passkey| passkey.script),
+                passkey_renewal => view.passkey.and_then(|passkey| passkey.renewal),
                 is_invalid => view.problem == Some(LoginProblem::WrongCredentials),
             },
         );

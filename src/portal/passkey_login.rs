@@ -1,6 +1,9 @@
 //! Logging in with a passkey: the question goes out with the login form, and the answer comes back in it. Whatever is wrong
 //! with an answer, it is refused in the same words.
 
+use http::StatusCode;
+use serde_json::json;
+
 use super::admission::Admission;
 use super::login_problem::LoginProblem;
 use super::passkeys_page::PasskeyView;
@@ -9,23 +12,29 @@ use super::sign_in::{Returned, Typed};
 use super::{Portal, PortalError, PortalRequest, Provider};
 use crate::login::{Answered, Asked, Browser, PasskeyError, Passkeys, QuestionId};
 use crate::telemetry::{AuditEvent, LoginOutcome};
-use crate::wire::Page;
+use crate::wire::{Page, json_page};
 
 /// How the user showed who they are (RFC 8176): a key that proves itself, after its holder was there and verified.
 const AMR: [&str; 3] = ["pop", "user", "mfa"];
 
 pub(super) const ANSWERED: PasskeyError = PasskeyError::Refused("it was answered before");
 
-/// Where the script is.
+/// The place of newer questions, for forms that lie open for longer than a question is good.
+pub(super) const RENEWAL_PLACE: &str = "passkey-options";
+
+/// Where the script is, and where it gets a newer question.
 const SCRIPT: &str = "/.doorward/passkey.js";
+pub(super) const RENEWAL: &str = "/.doorward/passkey-options";
 
 impl Asked {
     pub(super) fn view<'a>(&'a self, request: &PortalRequest<'a>) -> PasskeyView<'a> {
         debug_assert!(SCRIPT.ends_with(PASSKEY_PLACE), "one and the same");
+        debug_assert!(RENEWAL.ends_with(RENEWAL_PLACE), "one and the same");
         PasskeyView {
             options: &self.options,
             state: &self.state,
             script: SCRIPT,
+            renewal: None,
             authority: request.authority,
         }
     }
@@ -40,6 +49,18 @@ impl Portal {
     ) -> Option<Asked> {
         self.passkeys_of(provider)?
             .ask_to_log_in(request.authority, browser.id())
+    }
+
+    /// The same question anew, of a browser that has the form already. Nothing is stored for it either.
+    pub(super) fn renew_question(&self, request: &PortalRequest<'_>) -> Result<Page, PortalError> {
+        let passkeys = self.passkeys.as_ref();
+        let browser = self.browser(request);
+        let asked = passkeys
+            .zip(browser)
+            .and_then(|(passkeys, browser)| passkeys.ask_to_log_in(request.authority, browser.id()))
+            .ok_or(PortalError::NotFound)?;
+        let body = json!({ "options": asked.options, "state": asked.state });
+        Ok(json_page(StatusCode::OK, &body))
     }
 
     pub(super) async fn log_in_by_passkey(

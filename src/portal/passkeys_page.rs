@@ -19,6 +19,8 @@ pub struct PasskeyView<'a> {
     pub state: &'a str,
     /// Where the script is that asks: a path on this host.
     pub script: &'a str,
+    /// Where it gets a newer question, if anywhere: another such path.
+    pub renewal: Option<&'a str>,
     /// The host and port that the page is at.
     pub authority: &'a str,
 }
@@ -84,7 +86,7 @@ impl Pages {
         page
     }
 
-    /// Lets the one script run, by its full path: the host has scripts of apps too.
+    /// Lets the one script run, and ask, by their full paths: the host has scripts of apps too.
     pub(super) fn allow_script(&self, page: &mut Page, asks: &PasskeyView<'_>) {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:".contains(&b);
         if !asks.authority.bytes().all(plain) {
@@ -93,7 +95,10 @@ impl Pages {
         let Ok(policy) = self.form_policy.to_str() else {
             return;
         };
-        let policy = format!("{policy}; script-src {}{}", asks.authority, asks.script);
+        let mut policy = format!("{policy}; script-src {}{}", asks.authority, asks.script);
+        if let Some(renewal) = asks.renewal {
+            policy.extend(["; connect-src ", asks.authority, renewal]);
+        }
         if let Ok(policy) = HeaderValue::try_from(policy) {
             page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
         }
@@ -140,6 +145,7 @@ mod tests {
             options: HOSTILE,
             state: HOSTILE,
             script: "/.doorward/passkey.js",
+            renewal: None,
             authority,
         };
         assert!(!policy(&shown(|_| {})).contains("script-src"));
@@ -147,6 +153,13 @@ mod tests {
         let allowed = "; script-src wiki.example.com:8443/.doorward/passkey.js";
         assert!(policy(&page).ends_with(allowed), "{}", policy(&page));
         assert!(policy(&page).starts_with("default-src 'none'"));
+        let page = shown(|view| {
+            let renewal = Some("/.doorward/passkey-options");
+            let asks = asks("wiki.example.com:8443");
+            view.new = Some(PasskeyView { renewal, ..asks });
+        });
+        let asking = "; connect-src wiki.example.com:8443/.doorward/passkey-options";
+        assert!(policy(&page).ends_with(&format!("{allowed}{asking}")));
         for odd in ["a; script-src *", "a 'unsafe-inline'", "a,b", "[::1]"] {
             let page = shown(|view| view.new = Some(asks(odd)));
             assert!(!policy(&page).contains("script-src"), "{odd}");

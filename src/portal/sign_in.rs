@@ -11,6 +11,8 @@ use super::admission::Admission;
 use super::challenge::redirect;
 use super::login_problem::LoginProblem;
 use super::pages::{LoginView, SignedInView};
+use super::passkey_login::RENEWAL;
+use super::passkeys_page::PasskeyView;
 use super::sign_out::form_token;
 use super::{
     Means, Portal, PortalError, PortalRequest, Provider, ReturnTo, form, is_same_origin,
@@ -314,7 +316,10 @@ impl Portal {
         let pending = PendingLogin::begin(id, return_to, (sheet.anew, now));
         let asked = self.ask_for_passkey(request, (provider, &browser));
         let mut page = self.pages.login(&LoginView {
-            passkey: asked.as_ref().map(|asked| asked.view(request)),
+            passkey: asked.as_ref().map(|asked| PasskeyView {
+                renewal: Some(RENEWAL),
+                ..asked.view(request)
+            }),
             state: &pending.seal(&self.keyring, &browser),
             user: sheet
                 .typed

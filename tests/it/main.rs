@@ -57,6 +57,7 @@ mod oidc_presets;
 mod oidc_refresh;
 mod outage;
 mod passkey_answers;
+mod passkey_autofill;
 mod passkeys;
 mod password;
 mod paths;

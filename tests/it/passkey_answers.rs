@@ -22,8 +22,9 @@ const ID: &[u8] = b"the key of alice";
 /// User present, user verified.
 const BOTH: u8 = 0x05;
 const PRESENT: u8 = 0x01;
+const RENEWAL: &str = "/.doorward/passkey-options";
 
-struct Authenticator {
+pub struct Authenticator {
     key: EcdsaKeyPair,
     counter: u32,
 }
@@ -36,7 +37,7 @@ struct Sheet {
 }
 
 impl Authenticator {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap(),
             counter: 0,
@@ -44,7 +45,7 @@ impl Authenticator {
     }
 
     /// Gives alice this passkey in a users file, as if she had added it.
-    fn write_to(&self, folder: &Path) {
+    pub fn write_to(&self, folder: &Path) {
         self.write_as(folder, (ID, "blue key"));
     }
 
@@ -75,12 +76,11 @@ impl Authenticator {
     }
 
     /// Answers what a login form asks, as from `origin`.
-    fn answer(&mut self, page: &Answer, (origin, flags): (&str, u8)) -> String {
-        let page = page.text();
-        let (_, options) = page.split_once("data-options=\"").unwrap();
-        let options = options.split('"').next().unwrap();
-        let options = options.replace("&quot;", "\"").replace("&#34;", "\"");
-        let options: Value = serde_json::from_str(&options).unwrap();
+    fn answer(&mut self, page: &Answer, from: (&str, u8)) -> String {
+        self.answer_to(&options(page), from)
+    }
+
+    fn answer_to(&mut self, options: &Value, (origin, flags): (&str, u8)) -> String {
         let client = json!({
             "type": "webauthn.get", "challenge": options["challenge"], "origin": origin, "crossOrigin": false,
         });
@@ -118,6 +118,20 @@ impl Authenticator {
 }
 
 impl Sheet {
+    /// The same with an answer to a question that was asked later, as by the script of the form.
+    async fn anew(&self, key: &mut Authenticator) -> Self {
+        let mut later = self.clone();
+        let asked = later.browser.fetch(RENEWAL).await;
+        assert_eq!(asked.status, 200, "{}", asked.text());
+        let asked = asked.json();
+        let options = serde_json::from_str(asked["options"].as_str().unwrap()).unwrap();
+        let origin = format!("https://{}", later.browser.authority());
+        let answer = key.answer_to(&options, (&origin, BOTH));
+        let state = asked["state"].as_str().unwrap();
+        (later.fields[1].1, later.fields[2].1) = (state.to_owned(), answer);
+        later
+    }
+
     /// Sends it in a browser that has what this one has, and returns both.
     async fn send(&self) -> (Answer, Browser) {
         let mut browser = self.browser.clone();
@@ -125,6 +139,15 @@ impl Sheet {
         let answer = browser.submit("/.doorward/login", &fields).await;
         (answer, browser)
     }
+}
+
+/// What a login form asks.
+fn options(page: &Answer) -> Value {
+    let page = page.text();
+    let (_, options) = page.split_once("data-options=\"").unwrap();
+    let options = options.split('"').next().unwrap();
+    let options = options.replace("&quot;", "\"").replace("&#34;", "\"");
+    serde_json::from_str(&options).unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -213,6 +236,111 @@ async fn answers_that_are_refused_are_counted_and_then_no_answer_is_looked_at() 
     proxy.clock.advance(Duration::from_secs(wait));
     let later = key.fill(proxy.browser()).await.send().await.0;
     assert_eq!(later.status, 303, "{}", later.text());
+}
+
+#[tokio::test]
+async fn a_question_that_was_asked_later_is_as_good_as_that_of_the_form_and_no_better() {
+    let (app, mut key) = (app().await, Authenticator::new());
+    let proxy = with_passkey(proxy().app(&app.url()), &key);
+    let form = key.fill(proxy.browser()).await;
+    proxy.clock.advance(Duration::from_mins(5));
+    assert_eq!(form.send().await.0.status, 400, "too old");
+    let later = form.anew(&mut key).await;
+    let (answer, browser) = later.send().await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    assert!(is_in(&app, browser).await);
+    assert_refused(&later.send().await);
+
+    // Its question in another browser, the question of another browser, and one that has grown old.
+    let other = key.fill(proxy.browser()).await;
+    let mine = form.anew(&mut key).await;
+    let mut theirs = mine.clone();
+    theirs.browser = other.browser.clone();
+    theirs.fields[0] = other.fields[0].clone();
+    let (answer, browser) = theirs.send().await;
+    assert_eq!((answer.status.as_u16(), browser.token()), (400, ""));
+    let mut mixed = mine.clone();
+    mixed.fields[1] = other.fields[1].clone();
+    let (answer, browser) = mixed.send().await;
+    assert_eq!((answer.status.as_u16(), browser.token()), (400, ""));
+    // And the state of one question with the answer to another.
+    let second = form.anew(&mut key).await;
+    let mut crossed = mine.clone();
+    crossed.fields[1] = second.fields[1].clone();
+    assert_refused(&crossed.send().await);
+    proxy.clock.advance(Duration::from_mins(5));
+    let (answer, browser) = second.send().await;
+    assert_eq!((answer.status.as_u16(), browser.token()), (400, ""));
+    // The form itself lies open for an hour.
+    proxy.clock.advance(Duration::from_mins(50));
+    let (answer, browser) = form.anew(&mut key).await.send().await;
+    assert_eq!((answer.status.as_u16(), browser.token()), (400, ""));
+}
+
+#[tokio::test]
+async fn questions_are_for_browsers_that_have_the_form_and_say_nothing_of_anybody() {
+    let (app, key) = (app().await, Authenticator::new());
+    let proxy = with_passkey(proxy().app(&app.url()), &key);
+    let mut browser = proxy.browser();
+    assert_eq!(browser.fetch(RENEWAL).await.status, 404, "no form");
+    let cookie = ("__Host-sid-browser".to_owned(), "A".repeat(80));
+    browser.jar.insert(cookie.0, cookie.1);
+    assert_eq!(browser.fetch(RENEWAL).await.status, 404, "a forged cookie");
+    browser.jar.clear();
+    let page = browser.follow("/.doorward/login").await;
+    let policy = page.header("content-security-policy");
+    let at = browser.authority();
+    let ends = format!("; script-src {at}/.doorward/passkey.js; connect-src {at}{RENEWAL}");
+    assert!(
+        policy.starts_with("default-src 'none'") && policy.ends_with(&ends),
+        "{policy}"
+    );
+    assert!(page.text().contains("autocomplete=\"username webauthn\""));
+
+    let asked = browser.fetch(RENEWAL).await;
+    assert_eq!(asked.header("cache-control"), "no-store");
+    assert_eq!(asked.header("content-type"), "application/json");
+    assert_eq!(asked.header("x-content-type-options"), "nosniff");
+    assert_eq!(asked.set_cookies().len(), 0);
+    let again = browser.fetch(RENEWAL).await;
+    let asked: Vec<Value> = [asked, again]
+        .iter()
+        .map(|asked| serde_json::from_str(asked.json()["options"].as_str().unwrap()).unwrap())
+        .chain([options(&page)])
+        .collect();
+    for asked in &asked {
+        // Any passkey of anybody, and a verified user: as if there were nobody.
+        assert_eq!(asked["allowCredentials"], json!([]));
+        assert_eq!(asked["userVerification"], "required");
+        assert!(!asked.to_string().contains(&text(&HANDLE)));
+    }
+    assert_ne!(asked[0]["challenge"], asked[1]["challenge"]);
+    assert_ne!(asked[0]["challenge"], asked[2]["challenge"]);
+    let posted = browser.submit(RENEWAL, &[]).await;
+    assert_eq!(
+        (posted.status.as_u16(), posted.header("allow")),
+        (405, "GET, HEAD")
+    );
+    fs::write(
+        proxy.path("users.toml"),
+        fs::read_to_string(proxy.path("users.toml"))
+            .unwrap()
+            .split("[[user.passkey]]")
+            .next()
+            .unwrap(),
+    )
+    .unwrap();
+    // A login reads the file.
+    let wrong = proxy.browser().log_in_at("/", "alice", "wrong").await;
+    assert_eq!(wrong.status, 401);
+    assert_eq!(browser.fetch(RENEWAL).await.status, 404);
+    let page = browser.follow("/.doorward/login").await;
+    assert!(page.text().contains("autocomplete=\"username\"") && !page.text().contains("passkey"));
+    assert!(
+        !page
+            .header("content-security-policy")
+            .contains("connect-src")
+    );
 }
 
 /// Whoever is known in a browser has guesses there of their own.

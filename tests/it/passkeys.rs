@@ -20,11 +20,11 @@ use crate::support::{
 
 const REFUSED: &str = "That passkey was not accepted.";
 
-struct Bench {
-    app: Upstream,
-    proxy: Proxy,
-    clock: Clock,
-    browser: Chromium,
+pub struct Bench {
+    pub app: Upstream,
+    pub proxy: Proxy,
+    pub clock: Clock,
+    pub browser: Chromium,
     authenticator: String,
 }
 
@@ -35,7 +35,12 @@ struct Kept {
 }
 
 impl Bench {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
+        Self::with(true).await
+    }
+
+    /// A browser with an authenticator that knows its user, who is not there yet; with or without scripts.
+    pub async fn with(scripts: bool) -> Self {
         let app = upstream(|request| {
             let user = request.one("remote-user");
             let page = format!("<!doctype html><title>App</title><h1>Hello, {user}</h1>");
@@ -51,7 +56,8 @@ impl Bench {
             .clock(&clock)
             .within(Arc::clone(&folder))
             .start();
-        let browser = Chromium::trusting(folder.path(), &folder.path().join("ca.pem"), true).await;
+        let browser =
+            Chromium::trusting(folder.path(), &folder.path().join("ca.pem"), scripts).await;
         let mut bench = Self {
             app,
             proxy,
@@ -64,7 +70,7 @@ impl Bench {
             "",
             json!({
                 "protocol": "ctap2", "transport": "internal", "hasResidentKey": true,
-                "hasUserVerification": true, "isUserVerified": true, "isUserConsenting": true,
+                "hasUserVerification": true, "isUserVerified": true, "isUserConsenting": false,
             }),
         );
         let authenticator = authenticator.await;
@@ -75,7 +81,7 @@ impl Bench {
         bench
     }
 
-    fn at(&self, path: &str) -> String {
+    pub fn at(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.proxy.addr.port())
     }
 
@@ -88,7 +94,15 @@ impl Bench {
         self.browser.client.issue_cmd(command).await.unwrap()
     }
 
-    async fn by_password(&self) {
+    /// Whether the user is there and agrees to whatever the browser asks from now on. What it has asked before stays open.
+    pub async fn consent(&self, is_given: bool) {
+        let command = "WebAuthn.setAutomaticPresenceSimulation";
+        let given = json!({ "authenticatorId": self.authenticator, "enabled": is_given });
+        self.browser.devtools(command, given).await;
+    }
+
+    pub async fn by_password(&self) {
+        self.consent(false).await;
         self.browser.open(&self.at("/")).await;
         self.browser.until_heading("Log in").await;
         self.browser.fill("#user", "alice").await;
@@ -97,27 +111,35 @@ impl Bench {
         self.browser.until_heading("Hello, alice").await;
     }
 
-    async fn enrol(&self, name: &str) {
+    pub async fn enrol(&self, name: &str) {
         self.browser.open(&self.at("/.doorward/passkeys")).await;
         self.browser.until_heading("Your passkeys").await;
         self.browser.fill("#name", name).await;
+        self.consent(true).await;
         self.browser.click("[data-passkey] button").await;
         self.browser.until("[role=status]").await;
+        self.consent(false).await;
     }
 
-    async fn log_out(&self) {
+    pub async fn log_out(&self) {
         self.browser.open(&self.at("/.doorward/logout")).await;
         self.browser.until_heading("Log out?").await;
         self.browser.click("form button").await;
         self.browser.until_heading("You are logged out").await;
     }
 
-    async fn use_passkey(&self) {
-        self.browser.click("[data-passkey] button").await;
+    /// Agrees, and presses the button; unless what the field offers is answered at that very moment.
+    pub async fn use_passkey(&self) {
+        self.browser.until("[data-passkey]:not([hidden])").await;
+        self.consent(true).await;
+        let press = "document.querySelector('[data-passkey] button')?.click()";
+        // In between two pages there is nothing to press.
+        let _pressed = self.browser.client.execute(press, Vec::new()).await;
     }
 
     /// Lets the authenticator answer at the login form, and keeps the answer back. `change`: a script over `options`.
     async fn keep(&self, change: &str) -> Kept {
+        self.consent(false).await;
         self.browser
             .open(&self.at("/.doorward/login?return_to=%2F"))
             .await;
@@ -442,6 +464,7 @@ async fn who_logged_in_long_ago_shows_again_who_they_are_before_a_passkey_is_add
     browser.until("#name").await;
     assert_eq!(browser.url().await, bench.at("/.doorward/passkeys"));
     // The one that is there already is not added twice.
+    bench.consent(true).await;
     browser.fill("#name", "second").await;
     browser.click("[data-passkey] button").await;
     browser.until("[role=alert]:not([hidden])").await;
@@ -485,6 +508,15 @@ async fn strangers_pages_and_answers_out_of_the_air_change_nothing() {
         page.header("content-security-policy")
             .ends_with("/.doorward/passkey.js")
     );
+    // What is added is found by itself, or no field could offer it.
+    let asked = page.text().replace("&quot;", "\"").replace("&#34;", "\"");
+    for part in [
+        "\"residentKey\":\"required\"",
+        "\"requireResidentKey\":true",
+        "\"userVerification\":\"required\"",
+    ] {
+        assert!(asked.contains(part), "{part}: {asked}");
+    }
     let (token, state) = (page.field("token"), page.field("state"));
     let huge = format!("\"{}\"", "x".repeat(12 * 1024));
     for (token, state, answer, status) in [

@@ -164,6 +164,22 @@ impl Chromium {
         panic!("{expected:?} did not appear, but {seen:?} did");
     }
 
+    /// Waits until an expression over the page is true.
+    pub async fn until_true(&self, expression: &str) {
+        let script = format!("return Boolean({expression})");
+        let mut seen = None;
+        for _ in 0..800 {
+            // In between two pages there is nothing to ask.
+            let said = self.client.execute(&script, Vec::new()).await;
+            if let Ok(Value::Bool(true)) = said {
+                return;
+            }
+            seen = Some(said);
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("never true: {expression}: {seen:?}");
+    }
+
     pub async fn click(&self, css: &str) {
         let element = self.client.find(Locator::Css(css)).await.unwrap();
         element.click().await.unwrap();
@@ -227,7 +243,7 @@ impl Chromium {
         self.client.close().await.unwrap();
     }
 
-    async fn devtools(&self, command: &'static str, params: Value) {
+    pub async fn devtools(&self, command: &'static str, params: Value) {
         self.client
             .issue_cmd(Devtools { command, params })
             .await
