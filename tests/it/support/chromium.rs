@@ -44,7 +44,7 @@ impl Demo {
             .args(["demo", "--json", "--port", "0", "--data"])
             .arg(folder.path().join("demo"));
         let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
-        let facts = first_line(&mut process, |_| true);
+        let facts = first_line(&mut process, |_| true).expect("it ended before it was ready");
         let facts: Value = serde_json::from_str(&facts).unwrap();
         let fact = |name: &str| facts[name].as_str().unwrap().to_owned();
         Self {
@@ -90,18 +90,7 @@ impl Chromium {
     pub async fn trusting(folder: &Path, authority: &Path, scripts: bool) -> Self {
         let home = folder.join("home");
         trust(&home, &authority.display().to_string());
-        let mut command = Command::new("chromedriver");
-        command
-            .arg("--port=0")
-            .env("HOME", &home)
-            .stdout(Stdio::piped());
-        let spawned = command.spawn();
-        let missing = "chromedriver cannot be started; tests/run installs it, and chromium";
-        let mut driver = Process(spawned.expect(missing));
-        let line = first_line(&mut driver, |line| {
-            line.contains("started successfully on port")
-        });
-        let port: String = line.chars().filter(char::is_ascii_digit).collect();
+        let (driver, port) = drive(&home);
         let connecting = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities(&home, scripts))
             .connect(&format!("http://127.0.0.1:{port}"))
@@ -296,6 +285,24 @@ fn capabilities(home: &Path, scripts: bool) -> Capabilities {
     ])
 }
 
+/// A driver and its port. It takes a free port of IPv6 and then the same of IPv4, and gives up where another has that one.
+fn drive(home: &Path) -> (Process, String) {
+    for _ in 0..20 {
+        let mut command = Command::new("chromedriver");
+        command
+            .arg("--port=0")
+            .env("HOME", home)
+            .stdout(Stdio::piped());
+        let missing = "chromedriver cannot be started; tests/run installs it, and chromium";
+        let mut driver = Process(command.spawn().expect(missing));
+        let ready = |line: &str| line.contains("started successfully on port");
+        if let Some(line) = first_line(&mut driver, ready) {
+            return (driver, line.chars().filter(char::is_ascii_digit).collect());
+        }
+    }
+    panic!("chromedriver ends before it is ready");
+}
+
 /// What somebody does who imports the authority by hand.
 fn trust(home: &Path, ca: &str) {
     let database = home.join(".pki/nssdb");
@@ -315,12 +322,13 @@ fn trust(home: &Path, ca: &str) {
 }
 
 /// Reads what a process says until the line that was waited for; the rest is read away, so that it never blocks.
-fn first_line(process: &mut Process, wanted: fn(&str) -> bool) -> String {
+/// `None`: it ended before.
+fn first_line(process: &mut Process, wanted: fn(&str) -> bool) -> Option<String> {
     let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
     let found = lines
         .by_ref()
         .map_while(Result::ok)
         .find(|line| wanted(line));
     std::thread::spawn(move || lines.for_each(drop));
-    found.expect("the process ended before it was ready")
+    found
 }
