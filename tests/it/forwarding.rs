@@ -8,13 +8,11 @@ use http::Method;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Manual, Proxy, Recorded, Reply, collect, eventually, manual, proxy, soon, upload, upstream,
+    Manual, Proxy, Recorded, Reply, collect, eventually, manual, on_its_way, proxy, soon, upload,
+    upstream,
 };
 
 const MIB: usize = 1024 * 1024;
-
-/// What may be on its way at the most: nearly all of it in the kernel's buffers of four sockets, which grow to megabytes.
-const ON_ITS_WAY: usize = 12 * MIB;
 
 const PUBLIC: &str = "access = \"public\"";
 
@@ -32,27 +30,27 @@ fn post(fields: &str) -> String {
 
 #[tokio::test]
 async fn a_download_waits_for_its_client() {
-    const SIZE: usize = 64 * MIB;
+    let size = 2 * on_its_way();
     let app = manual();
     let proxy = before(&app);
     let mut client = proxy.wire().await;
     client.send(get("/")).await;
     let mut conn = app.accept().await;
     conn.head().await;
-    conn.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n"))
+    conn.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n"))
         .await;
     let piece = vec![b'x'; 256 * 1024];
-    let ahead = conn.stuff(&piece, SIZE).await;
+    let ahead = conn.stuff(&piece, size).await;
     assert!(
-        ahead < ON_ITS_WAY,
+        ahead < on_its_way(),
         "{ahead} bytes were taken though nobody read"
     );
     let rest = tokio::spawn(async move {
-        conn.pour(&piece, SIZE - ahead).await;
+        conn.pour(&piece, size - ahead).await;
         conn
     });
     client.head().await;
-    client.swallow(SIZE, b'x').await;
+    client.swallow(size, b'x').await;
     let mut conn = rest.await.unwrap();
     client.send(get("/again")).await;
     assert!(conn.head().await.starts_with("GET /again "));
@@ -60,7 +58,7 @@ async fn a_download_waits_for_its_client() {
 
 #[tokio::test]
 async fn a_chunked_download_waits_for_its_client() {
-    const SIZE: usize = 32 * MIB;
+    let size = (2 * on_its_way()).next_multiple_of(64 * 1024);
     let app = manual();
     let proxy = before(&app);
     let mut client = proxy
@@ -74,10 +72,10 @@ async fn a_chunked_download_waits_for_its_client() {
     let mut piece = b"10000\r\n".to_vec();
     piece.extend_from_slice(&vec![b'x'; 64 * 1024]);
     piece.extend_from_slice(b"\r\n");
-    let whole = piece.len() * (SIZE / (64 * 1024));
+    let whole = piece.len() * (size / (64 * 1024));
     let ahead = conn.stuff(&piece, whole).await;
     assert!(
-        ahead < ON_ITS_WAY,
+        ahead < on_its_way(),
         "{ahead} bytes were taken though nobody read"
     );
     let rest = tokio::spawn(async move {
@@ -86,36 +84,36 @@ async fn a_chunked_download_waits_for_its_client() {
         conn.send("0\r\n\r\n").await;
     });
     let mut body = soon("a response", response).await.unwrap().into_body();
-    assert_eq!(collect(&mut body).await.unwrap().len(), SIZE);
+    assert_eq!(collect(&mut body).await.unwrap().len(), size);
     rest.await.unwrap();
 }
 
 #[tokio::test]
 async fn an_upload_waits_for_its_app() {
-    const SIZE: usize = 64 * MIB;
+    let size = 2 * on_its_way();
     let app = manual();
     let proxy = before(&app);
     let mut client = proxy.wire().await;
     client
-        .send(post(&format!("content-length: {SIZE}\r\n")))
+        .send(post(&format!("content-length: {size}\r\n")))
         .await;
     let piece = vec![b'x'; 256 * 1024];
-    let ahead = client.stuff(&piece, SIZE).await;
+    let ahead = client.stuff(&piece, size).await;
     assert!(
-        ahead < ON_ITS_WAY,
+        ahead < on_its_way(),
         "{ahead} bytes were taken though nobody read"
     );
     let mut conn = app.accept().await;
     let head = conn.head().await;
     assert!(
-        head.contains(&format!("content-length: {SIZE}\r\n")),
+        head.contains(&format!("content-length: {size}\r\n")),
         "{head}"
     );
     let rest = tokio::spawn(async move {
-        client.pour(&piece, SIZE - ahead).await;
+        client.pour(&piece, size - ahead).await;
         client
     });
-    conn.swallow(SIZE, b'x').await;
+    conn.swallow(size, b'x').await;
     let mut client = rest.await.unwrap();
     conn.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     assert!(client.head().await.starts_with("HTTP/1.1 204 "));
@@ -125,7 +123,7 @@ async fn an_upload_waits_for_its_app() {
 
 #[tokio::test]
 async fn a_chunked_upload_waits_for_its_app_too() {
-    const SIZE: usize = 32 * MIB;
+    let size = (2 * on_its_way()).next_multiple_of(64 * 1024);
     let app = manual();
     let proxy = before(&app);
     let mut client = proxy.wire().await;
@@ -133,10 +131,10 @@ async fn a_chunked_upload_waits_for_its_app_too() {
     let mut piece = b"10000\r\n".to_vec();
     piece.extend_from_slice(&vec![b'x'; 64 * 1024]);
     piece.extend_from_slice(b"\r\n");
-    let whole = piece.len() * (SIZE / (64 * 1024));
+    let whole = piece.len() * (size / (64 * 1024));
     let ahead = client.stuff(&piece, whole).await;
     assert!(
-        ahead < ON_ITS_WAY,
+        ahead < on_its_way(),
         "{ahead} bytes were taken though nobody read"
     );
     let mut conn = app.accept().await;
@@ -162,7 +160,7 @@ async fn a_chunked_upload_waits_for_its_app_too() {
             break;
         }
     }
-    assert_eq!(got, SIZE);
+    assert_eq!(got, size);
     conn.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         .await;
     let mut client = rest.await.unwrap();

@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 
 use crate::support::{
     END_HEADERS, END_STREAM, Ended, Frames, Manual, Proxy, Raw, Recorded, Reply, Wire, collect,
-    eventually, frame as frame_of, literal, manual, proxy, pseudo, soon, upload, upstream,
+    eventually, frame as frame_of, literal, manual, on_its_way, proxy, pseudo, soon, upload,
+    upstream,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -547,12 +548,12 @@ async fn who_floods_us_and_reads_no_answer_is_held_back_and_let_go() {
         let stream = Raw::connect_slow(proxy.addr, &[b"h2"]).await.into_stream();
         let mut wire = Wire::new(stream);
         wire.send(PREFACE).await;
-        let sent = wire.stuff(&flood, 64 * MIB).await;
-        assert!(sent < 32 * MIB, "{sent} bytes were taken");
+        let sent = wire.stuff(&flood, 2 * on_its_way()).await;
+        assert!(sent < on_its_way(), "{sent} bytes were taken");
         // It is cut off while it writes, long before it would be for asking nothing.
         let began = tokio::time::Instant::now();
         let mut stream = wire.into_stream();
-        let rest = vec![0; 64 * MIB];
+        let rest = vec![0; 2 * on_its_way()];
         assert!(soon("the end", stream.write_all(&rest)).await.is_err());
         assert!(began.elapsed() < Duration::from_secs(8));
     }

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::Receiver;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::support::{
     Database, Fault, Faults, PASSWORD, PostgresProcess, Reply, database, eventually, proxy, soon,
@@ -347,7 +347,7 @@ async fn a_session_whose_seal_is_broken_logs_in_again() {
     let app = upstream(|_| Reply::ok("hello")).await;
     let proxy = proxy()
         .app(&app.url())
-        .store(database.keys(folder.path()))
+        .store(unhurried(&database, folder.path()))
         .start();
     let mut browser = proxy.browser();
     browser.log_in("alice").await;
@@ -363,6 +363,11 @@ async fn a_session_whose_seal_is_broken_logs_in_again() {
     assert!(answer.status.is_redirection(), "{}", answer.status);
 }
 
+/// As on a machine that has a lot to do.
+fn unhurried(database: &Database, folder: &Path) -> String {
+    format!("{}\ntimeout = \"15s\"", database.keys(folder))
+}
+
 fn proxy_after(
     database: &Database,
     folder: &Path,
@@ -371,7 +376,7 @@ fn proxy_after(
 ) -> crate::support::Proxy {
     proxy()
         .app(app)
-        .store(database.keys(folder))
+        .store(unhurried(database, folder))
         .after(left, clock)
         .start()
 }
@@ -466,7 +471,7 @@ async fn two_nodes_share_sessions_and_a_logout_at_one_ends_them_at_the_other() {
         .map(|_| {
             proxy()
                 .app(&app.url())
-                .store(database.keys(folder.path()))
+                .store(unhurried(&database, folder.path()))
                 .start()
         })
         .collect();

@@ -50,4 +50,4 @@ pub use raw::{Raw, client_config};
 #[cfg(feature = "ldap")]
 pub use slapd::{LDAP_PASSWORD, SERVICE_PASSWORD, Slapd, secret_file};
 pub use upstream::{CUT_OFF, Recorded, Reply, Upstream, upstream, upstream_at};
-pub use wire::{Manual, Wire, collect, eventually, manual, soon, upload};
+pub use wire::{Manual, Wire, collect, eventually, manual, on_its_way, soon, upload};

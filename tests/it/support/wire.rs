@@ -19,6 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// No byte moved for this long: the other side does not read.
 const STUCK: Duration = Duration::from_millis(300);
 
+/// What may be on its way at the most where nobody reads: nearly all of it in the kernel's buffers of four sockets, of
+/// which one to send from and one to receive into grow as far as the system lets them.
+pub fn on_its_way() -> usize {
+    let most = |name: &str| {
+        let sizes = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
+        let most = sizes.split_whitespace().nth(2).unwrap();
+        most.parse::<usize>().unwrap()
+    };
+    most("tcp_rmem") + most("tcp_wmem") + 4 * 1024 * 1024
+}
+
 /// Waits for what has to come soon.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(PATIENCE, future).await;
