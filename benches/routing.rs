@@ -34,6 +34,7 @@ fn route(host: &str, path: &str) -> Route {
         allow: BTreeSet::new(),
         idle_timeout: None,
         max_auth_age: None,
+        acr_values: Vec::new(),
         provider: None,
         caching: Caching::App,
         activity: true,

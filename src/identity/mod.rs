@@ -48,6 +48,20 @@ pub struct Federated {
     pub hint: Option<String>,
     /// What it is asked with later, who the user is by then.
     pub refresh: Option<Refresh>,
+    /// Of which kind it says that the login there was (`acr`).
+    pub acr: Option<String>,
+}
+
+impl Federated {
+    /// What of it a ticket tells: neither its tokens, which are long, nor its session.
+    pub fn for_ticket(&self) -> Option<Self> {
+        self.acr.as_ref().map(|acr| Self {
+            session: None,
+            hint: None,
+            refresh: None,
+            acr: Some(acr.clone()),
+        })
+    }
 }
 
 /// A refresh token, and when it is to be used.

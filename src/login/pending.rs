@@ -162,6 +162,8 @@ pub struct PendingLogin {
     pub verifier: [u8; 32],
     /// The user has to show anew who they are.
     pub anew: bool,
+    /// In one of which ways (`acr`), for the page that was asked for; empty: in any.
+    pub acr_values: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -186,6 +188,7 @@ impl PendingLogin {
             nonce: random(),
             verifier: random(),
             anew,
+            acr_values: Vec::new(),
         }
     }
 

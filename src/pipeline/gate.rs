@@ -16,7 +16,7 @@ use crate::upstream::{Over, Until};
 pub enum Decision {
     /// Logged in, but not as somebody whom the route is for.
     Denied,
-    /// `anew`: there is a login, but it is too old for the route, or of another provider than the route's.
+    /// `anew`: there is a login, but it is too old or too weak for the route, or of another provider than the route's.
     NeedsLogin {
         anew: bool,
     },
@@ -92,6 +92,9 @@ pub fn decide(route: &Route, session: Option<LiveSession>, now: Timestamp) -> De
         Some(false) => Decision::Denied,
         None => Decision::NeedsLogin { anew: false },
         Some(true) if session.as_ref().is_some_and(too_old) => Decision::NeedsLogin { anew: true },
+        Some(true) if !is_strong_enough(route, session.as_ref()) => {
+            Decision::NeedsLogin { anew: true }
+        }
         Some(true) => Decision::Pass(Passed(session.map(Bearer::Session))),
     }
 }
@@ -109,6 +112,16 @@ pub fn decide_grant(route: &Route, grant: Arc<Grant>, now: Timestamp) -> Decisio
 fn is_foreign(route: &Route, identity: &Identity) -> bool {
     let wanted = route.provider.as_ref();
     wanted.is_some_and(|wanted| *wanted != identity.subject.provider)
+}
+
+/// Whether the provider said that the login was of a kind that the route wants.
+fn is_strong_enough(route: &Route, session: Option<&LiveSession>) -> bool {
+    if route.acr_values.is_empty() {
+        return true;
+    }
+    let federated = session.and_then(|session| session.private().federated.as_ref());
+    let acr = federated.and_then(|federated| federated.acr.as_ref());
+    acr.is_some_and(|acr| route.acr_values.contains(acr))
 }
 
 /// `None`: that depends on who it is.

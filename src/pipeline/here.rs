@@ -114,6 +114,10 @@ impl Visit {
                 .route
                 .as_ref()
                 .and_then(|route| route.provider.as_deref()),
+            acr_values: notes
+                .route
+                .as_ref()
+                .map_or(&[][..], |route| &route.acr_values),
             edge: shared.portal.edge.as_ref().map(|edge| (edge, notes.rounds)),
             is_asked_elsewhere: false,
             keeping,

@@ -12,8 +12,8 @@ use super::admission::Admission;
 use super::challenge::redirect;
 use super::stranded::{Cause, Stranded};
 use super::{
-    LOGIN_PROMPT, Means, Portal, PortalError, PortalRequest, Provider, ReturnTo, login_url, place,
-    provider_hint,
+    ACR_VALUES, LOGIN_PROMPT, Means, Portal, PortalError, PortalRequest, Provider, ReturnTo,
+    acr_hint, login_url, place, provider_hint,
 };
 use crate::identity::Identity;
 use crate::login::{Answer, Beginning, Opening, PendingLogin, Proof, Site};
@@ -30,6 +30,9 @@ pub(super) const MAX_AGE: Duration = Duration::from_hours(1);
 
 /// How long a browser is recognised that has begun a login.
 pub(super) const BROWSER_MAX_AGE: Duration = Duration::from_hours(24);
+
+/// What is asked for of kinds of login is no longer, in bytes.
+const MAX_ACR_VALUES: usize = 512;
 
 /// What a provider said through the browser.
 struct Brought<'a> {
@@ -56,7 +59,9 @@ impl Portal {
         let is_new = known.is_none();
         let browser = known.unwrap_or_default();
         let now = self.sessions.clock().now();
-        let pending = PendingLogin::begin(provider.id.clone(), return_to.to_owned(), (anew, now));
+        let mut pending =
+            PendingLogin::begin(provider.id.clone(), return_to.to_owned(), (anew, now));
+        pending.acr_values = acr_values(request).map_err(stranded)?;
         let there = site.begin(&Beginning {
             pending: &pending,
             state: &pending.seal(&self.keyring, &browser),
@@ -106,7 +111,13 @@ impl Portal {
             redirect_uri: &redirect_uri,
         };
         let proof = site.finish(&answer, &pending).await;
-        let proof = proof.map_err(|error| stranded(error.into(), asked))?;
+        let proof = proof.map_err(|error| match stranded(error.into(), asked) {
+            PortalError::Stranded(mut way) => {
+                way.again.push_str(&acr_hint(&pending.acr_values));
+                PortalError::Stranded(way)
+            }
+            other => other,
+        })?;
         self.settle(request, site, (proof, &pending)).await
     }
 
@@ -235,6 +246,18 @@ impl Portal {
             again,
         }))
     }
+}
+
+/// The kinds of login that the page to come back to wants. Whoever asks for others than that is asked again by the page.
+fn acr_values(request: &PortalRequest<'_>) -> Result<Vec<String>, Cause> {
+    let values = request.parameter(ACR_VALUES).unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    if values.len() > MAX_ACR_VALUES || !values.bytes().all(is_plain) {
+        return Err(Cause::Malformed(
+            "it asks for no kind of login that there is",
+        ));
+    }
+    Ok(values.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
 /// Each parameter once: what comes twice means two things to two readers.

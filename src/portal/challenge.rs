@@ -9,7 +9,9 @@ use http::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::origin::{is_from_elsewhere, page_of};
-use super::{Edge, ErrorView, LOGIN_PROMPT, Pages, kept, login_url, place, provider_hint};
+use super::{
+    Edge, ErrorView, LOGIN_PROMPT, Pages, acr_hint, kept, login_url, place, provider_hint,
+};
 use crate::wire::{Page, RequestId, json_page, page};
 
 /// Who reads the answer.
@@ -144,6 +146,8 @@ pub struct Challenge<'a> {
     pub anew: bool,
     /// The one way to log in that counts here.
     pub provider: Option<&'a str>,
+    /// The kinds of login there that count; empty: any.
+    pub acr_values: &'a [String],
     /// Where this node has no login of its own, and how often the browser has been sent away from here.
     pub edge: Option<(&'a Edge, u8)>,
     /// Another proxy passes the answer on.
@@ -186,7 +190,8 @@ impl Challenge<'_> {
         }
         let prompt = if self.anew { LOGIN_PROMPT } else { "" };
         let hint = self.provider.map(provider_hint).unwrap_or_default();
-        let path = format!("{}{hint}{prompt}", login_url(return_to));
+        let acr = acr_hint(self.acr_values);
+        let path = format!("{}{hint}{prompt}{acr}", login_url(return_to));
         // To others a path would be one of their own: to a script of another origin, and to a proxy that asks.
         if self.is_asked_elsewhere || is_from_elsewhere(self.headers, self.authority) {
             format!("https://{}{path}", self.authority)
@@ -380,6 +385,7 @@ mod tests {
             pages: &Pages::new(),
             anew,
             provider: None,
+            acr_values: &[],
             edge: None,
             is_asked_elsewhere: false,
             keeping: Keeping::No,

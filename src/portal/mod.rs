@@ -272,6 +272,19 @@ impl Portal {
 /// Asks for the login form though there is a session. OIDC Core section 3.1.2.1 has the word.
 const LOGIN_PROMPT: &str = "&prompt=login";
 
+/// Of the login page: the kinds of login that the page to come back to wants, with spaces between (OIDC Core section 3.1.2.1).
+const ACR_VALUES: &str = "acr_values";
+
+/// Asks for a login of one of these kinds.
+fn acr_hint(values: &[String]) -> String {
+    if values.is_empty() {
+        return String::new();
+    }
+    let values = values.join(" ");
+    let values: String = url::form_urlencoded::byte_serialize(values.as_bytes()).collect();
+    format!("&{ACR_VALUES}={values}")
+}
+
 /// Asks for one way to log in. Ids are letters, digits and hyphens.
 fn provider_hint(id: &str) -> String {
     format!("&provider={id}")

@@ -166,6 +166,7 @@ pub(crate) mod tests {
             allow: BTreeSet::new(),
             idle_timeout: None,
             max_auth_age: None,
+            acr_values: Vec::new(),
             provider: None,
             caching: Caching::App,
             activity: true,

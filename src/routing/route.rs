@@ -23,6 +23,8 @@ pub struct Route {
     pub access: Access,
     /// The one way to log in that counts here; `None`: any.
     pub provider: Option<String>,
+    /// Of one of which kinds (`acr`) the login there has to have been; empty: of any.
+    pub acr_values: Vec<String>,
     /// The external provider whose users the app may log in with an answer; `None`: it may not.
     pub may_log_in: Option<String>,
     /// Who may come with a credential in place of a session; `None`: nobody.

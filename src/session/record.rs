@@ -7,7 +7,7 @@ use super::token::{Sid, TokenHash};
 use crate::clock::Timestamp;
 
 /// The version that this program writes; others are not read (their sessions log in again).
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// A keyed tag of a subject: finds a user's sessions without naming the user.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]

@@ -18,6 +18,7 @@ use super::ticket::{Inner, Sworn, TicketKeys, TicketSettings, Tickets};
 use super::token::{Token, TokenHash};
 use super::{CookieName, EndReason, Found, Settings};
 use crate::clock::Timestamp;
+use crate::identity::Federated;
 
 /// For how long a ticket is handed out again that was made for the same token: requests come in bunches.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -176,7 +177,11 @@ impl Sessions {
             inner: Inner {
                 private: Private {
                     // Nobody logs out with a ticket, and what the provider gave is long.
-                    federated: None,
+                    federated: entry
+                        .private
+                        .federated
+                        .as_ref()
+                        .and_then(Federated::for_ticket),
                     ..entry.private.clone()
                 },
                 token: entry.hash,

@@ -1629,6 +1629,44 @@ fn a_route_does_not_ask_for_what_no_provider_tells() {
 }
 
 #[test]
+fn a_route_asks_for_a_kind_of_login_where_somebody_tells_it() {
+    let route = |rest: &str| {
+        let route = "[[route]]\nhost = \"b\"\nupstream = \"http://127.0.0.1:1\"";
+        let route = format!("{route}\naccess = \"user\"\nacr_values = [\"phr\", \"mfa\"]");
+        format!("{}{route}\n{rest}\n", oidc_with(&[]))
+    };
+    let place = Place::new();
+    let settings = place.load(&route("provider = \"corp\"")).unwrap();
+    assert_eq!(settings.routes[1].acr_values, ["phr", "mfa"]);
+    for (rest, expected) in [
+        ("", "says of which kind a login has to be, and not where"),
+        (
+            "provider = \"local\"",
+            "\"local\" does not tell of which kind a login was",
+        ),
+        (
+            "access_by = [\"token\"]",
+            "route.acr_values: needs a session",
+        ),
+    ] {
+        let told = complaints(&route(rest));
+        assert!(told.contains(expected), "{rest}\n{told}");
+        assert!(
+            !told.contains("2 errors") || rest.contains("token"),
+            "{told}"
+        );
+    }
+    let odd = route("provider = \"corp\"").replace("\"phr\"", "\"p h\"");
+    assert!(complaints(&odd).contains("\"p h\" is not a kind of login"));
+    let long = format!("\"{}\"", "a".repeat(510));
+    let long = route("provider = \"corp\"").replace("\"phr\"", &long);
+    assert!(complaints(&long).contains("has more than 512 characters in all"));
+    let open =
+        route("provider = \"corp\"").replace("access = \"user\"\nacr", "access = \"public\"\nacr");
+    assert!(complaints(&open).contains("asks nobody to"));
+}
+
+#[test]
 fn a_route_names_a_provider_that_is_there() {
     let route = |rest: &str| {
         let route = "[[route]]\nhost = \"b\"\nupstream = \"http://127.0.0.1:1\"";

@@ -10,8 +10,8 @@ use http::Method;
 use serde_json::json;
 
 use crate::support::{
-    Answer, Asked, Browser, CLIENT_ID, Key, Process, Provider, Proxy, ProxyBuilder, Reply, START,
-    SUB, Shown, Sign, Upstream, certificate, come_back, eventually, proxy, upstream,
+    Answer, Asked, Browser, CLIENT_ID, Key, PASSWORD, Process, Provider, Proxy, ProxyBuilder,
+    Reply, START, SUB, Shown, Sign, Upstream, certificate, come_back, eventually, proxy, upstream,
 };
 
 pub const CLAIMS: &str =
@@ -221,7 +221,7 @@ async fn a_route_of_one_provider_lets_nobody_in_who_logged_in_elsewhere() {
     // Alice is in a group of the same name, but it is another's.
     let form = browser.open("/.doorward/login?provider=local").await;
     let state = form.field("state");
-    let password = crate::support::PASSWORD;
+    let password = PASSWORD;
     let fields = [
         ("state", state.as_str()),
         ("user", "alice"),
@@ -285,6 +285,11 @@ async fn the_proxy_starts_while_a_provider_is_down_and_finds_it_later() {
     let place = "/.doorward/login?provider=corp";
     let told = browser.request(Method::GET, place, &fields, "").await;
     assert_eq!(told.status, 503);
+    let fields = [("accept", "application/json")];
+    let told = browser.request(Method::GET, place, &fields, "").await;
+    assert_eq!(told.status, 503);
+    assert_eq!(told.header("content-type"), "application/json");
+    assert_eq!(told.json()["request_id"].as_str().unwrap().len(), 16);
     browser
         .open("/.doorward/login?provider=local")
         .await
@@ -687,6 +692,7 @@ async fn an_answer_that_can_be_read_in_two_ways_is_refused_before_the_provider_i
         ("no issuer", 502, &[code, state][..]),
         ("another issuer", 502, &[code, state, evil]),
         ("another issuer with an error", 502, &[error, state, evil]),
+        ("no issuer with an error", 502, &[error, state]),
         ("two codes", 400, &[code, ("code", "d"), state, iss]),
         ("two states", 400, &[code, state, state, iss]),
         ("two issuers", 400, &[code, state, iss, iss]),
@@ -1255,4 +1261,148 @@ async fn a_login_has_to_be_of_a_kind_that_was_asked_for() {
     bench.provider.script().claims = json!({ "acr": "urn:example:mfa" });
     assert_eq!(bench.log_in(&mut browser).await.status, 303);
     assert_eq!(browser.open("/").await.text(), "hello");
+}
+
+/// A page of the same provider's users that wants a stronger login than the others.
+const STRICT: &str =
+    "access = \"user\"\nprovider = \"corp\"\nacr_values = [\"phr\", \"urn:example:mfa\"]";
+const STRICT_LOGIN: &str = "/.doorward/login?return_to=%2Fvault&provider=corp&prompt=login&acr_values=phr+urn%3Aexample%3Amfa";
+
+async fn with_strict_route(keys: &str) -> Bench {
+    let jwt = format!("mode = \"jwt\"\n{keys}");
+    let session = if keys.is_empty() { String::new() } else { jwt };
+    Bench::with(CLAIMS, |proxy| {
+        let proxy = proxy.route("/vault", "http://127.0.0.1:1", STRICT);
+        proxy.with("session", &session)
+    })
+    .await
+}
+
+/// Through, to an app that is down.
+async fn is_through(browser: &mut Browser) -> bool {
+    let answer = browser.open("/vault").await;
+    assert!(matches!(answer.status.as_u16(), 303 | 502));
+    answer.status == 502
+}
+
+#[tokio::test]
+async fn a_route_may_want_a_stronger_login_than_the_others() {
+    let bench = with_strict_route("").await;
+    bench.provider.script().claims = json!({ "acr": "0" });
+    let mut browser = bench.proxy.browser();
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+    let sid = browser.fetch("/.doorward/session").await.json()["sid"].clone();
+    assert_eq!(browser.open("/").await.status, 200);
+    assert_eq!(
+        browser.open("/vault").await.header("location"),
+        STRICT_LOGIN
+    );
+    let told = browser.fetch("/vault").await;
+    assert_eq!(told.status, 401);
+    assert_eq!(told.json()["error"], "reauthentication_required");
+    let login_url = told.json()["login_url"].as_str().unwrap().to_owned();
+    assert!(login_url.contains("&acr_values=phr+urn%3Aexample%3Amfa"));
+
+    for acr in [json!(null), json!("0"), json!("PHR"), json!(["phr"])] {
+        bench.provider.script().claims = json!({ "acr": acr });
+        let sent = browser.open(STRICT_LOGIN).await;
+        let asked = Asked::of(sent.header("location"));
+        assert_eq!(asked.get("acr_values"), "phr urn:example:mfa");
+        assert_eq!(asked.get("prompt"), "login");
+        let back = bench.provider.approve(sent.header("location"));
+        let answer = browser.open(&back).await;
+        assert_eq!(answer.status, 403, "{acr}");
+        let again = STRICT_LOGIN.replace('&', "&amp;");
+        let again = again.trim_start_matches("/.doorward/");
+        assert!(answer.text().contains(again), "{}", answer.text());
+        assert!(!is_through(&mut browser).await, "{acr}");
+        assert_eq!(browser.open("/").await.status, 200, "the session goes on");
+    }
+    bench.stranded("too_weak").await;
+
+    bench.provider.script().claims = json!({ "acr": "urn:example:mfa" });
+    let sent = browser.open(STRICT_LOGIN).await;
+    let back = bench.provider.approve(sent.header("location"));
+    let token = browser.token().to_owned();
+    assert_eq!(browser.open(&back).await.header("location"), "/vault");
+    assert_ne!(browser.token(), token, "a new token");
+    assert!(is_through(&mut browser).await);
+    let who = browser.fetch("/.doorward/session").await.json();
+    assert_eq!(who["sid"], sid, "the same session");
+
+    // A login after that, for another page, is what counts then.
+    bench.provider.script().claims = json!({ "acr": "0" });
+    let sent = browser
+        .open("/.doorward/login?provider=corp&prompt=login")
+        .await;
+    let back = bench.provider.approve(sent.header("location"));
+    assert_eq!(browser.open(&back).await.status, 303);
+    assert!(!is_through(&mut browser).await);
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_weaker_login_has_one() {
+    let bench = with_strict_route("").await;
+    bench.provider.script().claims = json!({ "acr": "0" });
+    let mut browser = bench.proxy.browser();
+    let weaker = STRICT_LOGIN.replace("phr+urn%3Aexample%3Amfa", "0");
+    let sent = browser.open(&weaker).await;
+    assert_eq!(Asked::of(sent.header("location")).get("acr_values"), "0");
+    let back = bench.provider.approve(sent.header("location"));
+    assert_eq!(browser.open(&back).await.header("location"), "/vault");
+    assert!(!is_through(&mut browser).await);
+    // Local users, of whom no provider says anything, do not count either.
+    let mut alice = bench.proxy.browser();
+    alice
+        .log_in_at("/.doorward/login?provider=local", "alice", PASSWORD)
+        .await;
+    assert_eq!(alice.open("/").await.status, 200);
+    assert!(!is_through(&mut alice).await);
+    let long = "a".repeat(513);
+    for odd in ["%0D%0Ax", "%C3%A9", "%00", long.as_str()] {
+        let place = STRICT_LOGIN.replace("phr+urn%3Aexample%3Amfa", odd);
+        assert_eq!(browser.open(&place).await.status, 400, "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn a_signed_cookie_says_how_strong_a_login_was() {
+    let bench = with_strict_route("[session.jwt]\nlifetime = \"2m\"").await;
+    for (acr, expected) in [("0", false), ("phr", true)] {
+        bench.provider.script().claims = json!({ "acr": acr });
+        let mut browser = bench.proxy.browser();
+        assert_eq!(bench.log_in(&mut browser).await.status, 303);
+        assert_eq!(browser.open("/").await.status, 200);
+        browser.jar.retain(|name, _| name == "__Host-sid-jwt");
+        assert_eq!(browser.jar.len(), 1);
+        assert_eq!(is_through(&mut browser).await, expected, "{acr}");
+    }
+}
+
+#[tokio::test]
+async fn another_proxy_is_told_that_a_login_is_too_weak() {
+    let bench = Bench::with(CLAIMS, |proxy| {
+        let proxy = proxy.with("server", "trusted_proxies = [\"127.0.0.1\"]");
+        proxy.route("/vault", "none", STRICT)
+    })
+    .await;
+    for (acr, status) in [("0", 303), ("phr", 200)] {
+        bench.provider.script().claims = json!({ "acr": acr });
+        let mut browser = bench.proxy.browser();
+        assert_eq!(bench.log_in(&mut browser).await.status, 303);
+        let host = browser.authority();
+        let fields = [
+            ("accept", "text/html"),
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-host", host.as_str()),
+            ("x-forwarded-uri", "/vault"),
+        ];
+        let place = "/.doorward/auth/traefik";
+        let told = browser.request(Method::GET, place, &fields, "").await;
+        assert_eq!(told.status, status, "{acr}");
+        if status == 303 {
+            let login = format!("https://{host}{STRICT_LOGIN}");
+            assert_eq!(told.header("location"), login);
+        }
+    }
 }

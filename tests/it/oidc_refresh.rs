@@ -294,6 +294,7 @@ fn login() -> Login {
             session: None,
             hint: None,
             refresh: Some(refresh("first", NOW.after(LIFETIME))),
+            acr: None,
         }),
         address: [192, 0, 2, 1].into(),
         user_agent: None,

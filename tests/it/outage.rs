@@ -907,6 +907,7 @@ async fn however_many_tell_of_an_end_the_store_is_looked_through_once_for_all() 
             session: Some(name.to_owned()),
             hint: None,
             refresh: None,
+            acr: None,
         }),
         ..login("alice")
     };

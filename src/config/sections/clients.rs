@@ -145,7 +145,7 @@ fn scopes(section: &Section<'_>) -> BTreeSet<String> {
 /// A credential is no login and has no session to keep things in.
 fn refuse_what_needs_a_session(section: &Section<'_>, access: Option<&Access>) {
     let asks_nobody = access.is_some_and(Access::is_open);
-    for key in ["session_data", "cookie_jar", "max_auth_age"] {
+    for key in ["acr_values", "session_data", "cookie_jar", "max_auth_age"] {
         if let Some(value) = section.value(key) {
             value
                 .wrong("needs a session, which who comes with a token has not")

@@ -58,6 +58,13 @@ impl Providers {
         all.peek().is_none() || !all.all(is_silent)
     }
 
+    /// Whether this one says of which kind a login was, as far as it could be read.
+    pub(super) fn tells_kind(&self, id: &str) -> bool {
+        let mut all = self.read.iter();
+        let found = all.find(|provider| provider.settings.id == id);
+        found.is_none_or(|found| matches!(found.settings.kind, Kind::Oidc(_)))
+    }
+
     pub(super) fn rp_id(&self) -> Option<&RpId> {
         self.rp_id.as_ref()
     }

@@ -12,7 +12,8 @@ use super::identity::Identity;
 use super::provider::Providers;
 use super::provider_passkeys;
 use super::route_access::{
-    access, caching, check_cookie_domain, keep_posts, max_auth_age, provider, session_data,
+    access, acr_values, caching, check_cookie_domain, keep_posts, max_auth_age, provider,
+    refuse_kindless, session_data,
 };
 use super::route_cors;
 use super::route_jar;
@@ -47,6 +48,7 @@ pub(super) struct Placed {
     header: Range<usize>,
     access: Range<usize>,
     provider: Option<Range<usize>>,
+    pub(super) acr_values: Option<Range<usize>>,
 }
 
 /// In place of an app: another proxy sends requests on, and asks here (forward-auth).
@@ -95,6 +97,7 @@ pub(super) fn judge_together(
     for placed in &routing.routes {
         refuse_stranger(report, placed, providers);
         refuse_timeless(report, placed, providers);
+        refuse_kindless(report, placed, providers);
     }
     route_login::judge(report, &routing.routes, providers);
     provider_passkeys::judge(report, &routing.routes, providers.rp_id());
@@ -207,6 +210,7 @@ fn route(
     let idle_timeout = idle_timeout(&section, around.session);
     let max_auth_age = max_auth_age(&section, access.as_ref());
     let (provider, provider_place) = provider(&section, access.as_ref());
+    let (acr_values, acr_place) = acr_values(&section);
     let (may_log_in, may_log_in_place) = route_login::may_log_in(&section, access.as_ref());
     let caching = caching(&section, access.as_ref().unwrap_or(&Access::User));
     let cors_origins = route_cors::origins(&section);
@@ -215,10 +219,7 @@ fn route(
     let keep_posts = keep_posts(&section, access.as_ref());
     let where_to = (pattern.as_ref(), path.as_deref());
     let (logout, on_end) = route_logout::read(&section, where_to, cookie_jar.is_some());
-    let place = pattern.as_ref().zip(path.as_ref());
-    let assertion = assertion::of_route(&section, around.identity, || {
-        place.map(|(host, path)| format!("{host}{path}"))
-    });
+    let assertion = assertion::of_route(&section, around.identity, || audience(where_to));
     let clients = clients::of_route(&section, access.as_ref(), around.clients);
     let allow = oddities(&section);
     let (request_headers, response_headers) = headers::both(&section, around.identity);
@@ -233,6 +234,7 @@ fn route(
         methods,
         access: access?,
         provider,
+        acr_values,
         may_log_in,
         cors_origins,
         clients,
@@ -263,7 +265,13 @@ fn route(
         access,
         may_log_in: may_log_in_place,
         provider: provider_place,
+        acr_values: acr_place,
     })
+}
+
+/// For whom an assertion is, where the route does not say.
+fn audience((host, path): (Option<&HostPattern>, Option<&str>)) -> Option<String> {
+    Some(format!("{}{}", host?, path?))
 }
 
 /// The app behind a route; `Some(None)`: there is none.

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::provider::Providers;
+use super::provider_oidc::words;
+use super::route::Placed;
 use super::session::Session;
 use super::session_data::name;
-use crate::config::reader::{Section, Value, nearest, quoted};
+use crate::config::reader::{Report, Section, Value, nearest, quoted};
 use crate::routing::{Access, Caching, HostPattern};
 
 pub(super) fn access(value: &Value<'_>) -> Option<Access> {
@@ -57,6 +60,9 @@ pub(super) fn access(value: &Value<'_>) -> Option<Access> {
     }
 }
 
+/// Of all kinds of login together, in bytes.
+const MAX_ACR_VALUES: usize = 512;
+
 /// What caches may keep.
 pub(super) fn caching(section: &Section<'_>, access: &Access) -> Caching {
     let value = section.value("cache");
@@ -102,6 +108,41 @@ pub(super) fn provider(
             .push();
     }
     (value.text().map(str::to_owned), Some(value.place()))
+}
+
+/// The kinds of login that count, and where that is said.
+pub(super) fn acr_values(section: &Section<'_>) -> (Vec<String>, Option<Range<usize>>) {
+    let values = words(section, "acr_values", "kind of login");
+    if values.iter().map(|value| value.len() + 1).sum::<usize>() > MAX_ACR_VALUES
+        && let Some(value) = section.value("acr_values")
+    {
+        let complaint = value.wrong(format!("has more than {MAX_ACR_VALUES} characters in all"));
+        complaint
+            .help("they travel in addresses; name fewer")
+            .push();
+    }
+    let place = section.value("acr_values").map(|value| value.place());
+    (values, place)
+}
+
+/// Logins of a kind, where nobody says of which kind a login was: nobody could pass.
+pub(super) fn refuse_kindless(report: &Report<'_>, placed: &Placed, providers: &Providers) {
+    let kinds = &placed.route.acr_values;
+    let Some(place) = placed.acr_values.as_ref().filter(|_| !kinds.is_empty()) else {
+        return;
+    };
+    let named = placed.route.provider.as_deref();
+    if named.is_some_and(|id| providers.tells_kind(id)) {
+        return;
+    }
+    let message = match named {
+        Some(id) => format!("{} does not tell of which kind a login was", quoted(id)),
+        None => "says of which kind a login has to be, and not where".to_owned(),
+    };
+    let complaint = report.complaint(place.clone(), "route.acr_values", message);
+    complaint
+        .help("name the one that tells: `provider` with the `id` of a `[[provider]]` with `type = \"oidc\"`")
+        .push();
 }
 
 /// The namespace of what the app keeps in sessions.

@@ -156,6 +156,7 @@ impl OAuth2 {
                 session: None,
                 hint: None,
                 refresh: None,
+                acr: None,
             },
         })
     }

@@ -49,6 +49,9 @@ pub(super) const MAX_ANSWER: usize = 512 * 1024;
 /// Logins whose codes are being redeemed at one provider; more wait for as long as an answer may take.
 pub(super) const MAX_AT_ONCE: usize = 64;
 
+/// The longest kind of login that is remembered, in bytes.
+const MAX_ACR: usize = 256;
+
 /// What the header of a token may say that it is.
 const ID_TOKEN: [Option<&str>; 2] = [None, Some("jwt")];
 
@@ -198,8 +201,10 @@ impl Oidc {
         let mut place = beginning.request(&provided.metadata.authorization_endpoint, client);
         let mut query = place.query_pairs_mut();
         query.append_pair("nonce", &nonce(pending));
-        if !self.settings.acr_values.is_empty() {
-            query.append_pair("acr_values", &self.settings.acr_values.join(" "));
+        // What the page wants is asked for before what is always wanted.
+        let wanted = [&pending.acr_values, &self.settings.acr_values];
+        if let Some(values) = wanted.into_iter().find(|values| !values.is_empty()) {
+            query.append_pair("acr_values", &values.join(" "));
         }
         if pending.anew {
             query.append_pair("prompt", "login");
@@ -258,7 +263,7 @@ impl Oidc {
             began: pending.started,
             anew: pending.anew,
             max_age: self.settings.max_auth_age,
-            acr_values: &self.settings.acr_values,
+            acr_values: [&pending.acr_values, &self.settings.acr_values],
         };
         let proved = token.ends(&awaited, &terms)?;
         token.came_with(&tokens.access_token)?;
@@ -278,6 +283,7 @@ impl Oidc {
         }
         let amr = token.claims.optional("amr", token::Claims::texts)?;
         let session = token.claims.optional("sid", token::Claims::text)?;
+        let acr = token.claims.text("acr").ok();
         Ok(Proof {
             identity: self.settings.mapping.identity(&self.id, &told)?,
             amr: amr
@@ -290,6 +296,7 @@ impl Oidc {
                 session: session.map(str::to_owned),
                 hint: self.hint(id_token),
                 refresh: self.kept(&tokens),
+                acr: acr.filter(|acr| acr.len() <= MAX_ACR).map(str::to_owned),
             },
         })
     }

@@ -43,8 +43,8 @@ pub(super) struct Awaited<'a> {
     pub(super) anew: bool,
     /// How long ago that may have been otherwise.
     pub(super) max_age: Option<Duration>,
-    /// What kind of login it has to have been; empty: any.
-    pub(super) acr_values: &'a [String],
+    /// What kinds of login it has to be one of: of each list that is not empty.
+    pub(super) acr_values: [&'a [String]; 2],
 }
 
 /// A token whose signature is right.
@@ -176,8 +176,11 @@ impl Token {
         let is_young = |most: Duration| {
             proved.is_some_and(|proved| terms.now.since(proved) <= most + terms.skew)
         };
-        let is_among = |acr: &str| awaited.acr_values.iter().any(|asked| asked == acr);
-        if !awaited.acr_values.is_empty() && !claims.text("acr").is_ok_and(is_among) {
+        let acr = claims.text("acr").ok();
+        let is_among = |asked: &[String]| {
+            asked.is_empty() || acr.is_some_and(|acr| asked.iter().any(|one| one == acr))
+        };
+        if !awaited.acr_values.into_iter().all(is_among) {
             return Err(Flaw::WeakLogin);
         }
         if (awaited.anew && !is_new) || !awaited.max_age.is_none_or(is_young) {
@@ -368,7 +371,7 @@ mod tests {
             began: Timestamp::from_millis((SECS - 30) * 1000),
             anew: false,
             max_age: None,
-            acr_values: &[],
+            acr_values: [&[], &[]],
         }
     }
 

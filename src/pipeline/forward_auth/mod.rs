@@ -138,6 +138,10 @@ impl Visit {
                 .route
                 .as_ref()
                 .and_then(|route| route.provider.as_deref()),
+            acr_values: notes
+                .route
+                .as_ref()
+                .map_or(&[][..], |route| &route.acr_values),
             edge: shared.portal.edge.as_ref().map(|edge| (edge, notes.rounds)),
             // Some proxies take a path for one of our own host.
             is_asked_elsewhere: true,
