@@ -71,11 +71,11 @@ impl Portal {
             return Err(PortalError::NotFound);
         }
         let here = (passkeys, (session, identity));
-        if form.contains_key("remove") {
-            return self.remove_passkey(request, here, field("remove")).await;
-        }
         if !self.is_recent(session) {
             return Ok(redirect(&again_url()));
+        }
+        if form.contains_key("remove") {
+            return self.remove_passkey(request, here, field("remove")).await;
         }
         let name = field("name").trim();
         let sid = session.sid();

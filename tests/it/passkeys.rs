@@ -484,6 +484,17 @@ async fn who_logged_in_long_ago_shows_again_who_they_are_before_a_passkey_is_add
     let sent = client.submit("/.doorward/passkeys", &fields).await;
     assert_eq!(sent.status, 303);
     assert!(sent.header("location").contains("prompt=login"));
+    // None is taken away by whoever holds an old session, either.
+    let id = page.text();
+    let id = id.split_once("name=\"remove\" value=\"").unwrap().1;
+    let id = id.split('"').next().unwrap();
+    let fields = [("token", token.as_str()), ("remove", id)];
+    let sent = client.submit("/.doorward/passkeys", &fields).await;
+    assert_eq!(sent.status, 303);
+    assert!(sent.header("location").contains("prompt=login"));
+    assert_eq!(sent.set_cookies().len(), 0);
+    let page = client.open("/.doorward/passkeys").await.text();
+    assert!(page.contains(&format!("value=\"{id}\"")), "{page}");
     bench.browser.close().await;
 }
 

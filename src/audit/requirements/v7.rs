@@ -1,6 +1,6 @@
 //! ASVS 5.0, chapter 7: session management.
 
-use super::{Requirement, fulfilled, not_applicable};
+use super::{Requirement, fulfilled};
 
 #[rustfmt::skip]
 pub(super) const V7: &[Requirement] = &[
@@ -32,12 +32,12 @@ pub(super) const V7: &[Requirement] = &[
         "Doorward's session pages have it; apps link to `/.doorward/logout`, the same on every host."),
     fulfilled(("ASVS 7.4.5", 2), "Administrators can end the sessions of one user or of all.",
         "`doorward session revoke`, and the admin API."),
-    not_applicable(("ASVS 7.5.1", 2), "Changing what authentication rests on (address, password, factors) needs a fresh login.",
-        "Nobody can change that over the web: `doorward user` does, on the machine, and the provider for its own users."),
+    fulfilled(("ASVS 7.5.1", 2), "Changing what authentication rests on (address, password, factors) needs a fresh login.",
+        "A new password takes the old one, and turning the second step off that and a code; passkeys and a second step are added, and passkeys taken away, after a login of the last 10 minutes."),
     fulfilled(("ASVS 7.5.2", 2), "Users see their sessions, and end them after a fresh login.",
         "`/.doorward/sessions`."),
     fulfilled(("ASVS 7.5.3", 3), "Highly sensitive operations need a further proof.",
-        "Routes with `max_auth_age` send people whose login is older to log in again."),
+        "Routes with `max_auth_age` send people whose login is older to log in again, those with `acr_values` whose login is weaker."),
     fulfilled(("ASVS 7.6.1", 2), "With an identity provider, lifetimes and ends are as documented, with re-authentication.",
         "`max_auth_age` of providers and routes: the provider is asked for a login that is young enough, and what it says (`auth_time`) is checked."),
     fulfilled(("ASVS 7.6.2", 2), "No session begins without an action of the user.",
