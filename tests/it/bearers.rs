@@ -499,8 +499,9 @@ async fn keys_may_be_at_an_address_that_the_configuration_names() {
 
 /// A token with a cookie is a token: it neither keeps the session alive nor gets a new cookie for it.
 #[tokio::test]
-async fn a_token_of_an_issuer_leaves_sessions_alone() {
+async fn neither_a_token_of_an_issuer_nor_a_password_of_scripts_touches_sessions() {
     let bench = Bench::start().await;
+    let password = basic("bot", &bench.api_token("bot").await);
     let mut browser = bench.proxy.browser();
     browser
         .log_in_at("/.doorward/login", "alice", PASSWORD)
@@ -509,18 +510,26 @@ async fn a_token_of_an_issuer_leaves_sessions_alone() {
         let told = browser.fetch("/.doorward/session").await.json();
         told["idle_seconds_left"].as_u64().unwrap()
     };
-    let before = left(&mut browser).await;
-    bench.proxy.clock.advance(Duration::from_mins(5));
-    let field = format!("Bearer {}", bench.token("{}"));
-    let answer = browser
-        .request(Method::GET, "/", &[("authorization", &field)], "")
-        .await;
-    assert_eq!(answer.status, 200);
-    assert!(answer.set_cookies().is_empty());
-    let request = bench.last();
-    assert_eq!(request.one("remote-user"), "jane");
-    assert!(!request.head.contains(browser.token()));
-    assert_eq!(left(&mut browser).await, before - 300);
+    let mut before = left(&mut browser).await;
+    for (path, by_password, user) in [("/", false, "jane"), ("/basic", true, "bot")] {
+        bench.proxy.clock.advance(Duration::from_mins(2));
+        let field = if by_password {
+            password.clone()
+        } else {
+            format!("Bearer {}", bench.token("{}"))
+        };
+        let answer = browser
+            .request(Method::GET, path, &[("authorization", &field)], "")
+            .await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.set_cookies().is_empty());
+        let request = bench.last();
+        assert_eq!(request.one("remote-user"), user);
+        assert!(!request.head.contains(browser.token()));
+        before -= 120;
+        assert_eq!(left(&mut browser).await, before);
+    }
+    bench.proxy.audited_times("login_succeeded", 1).await;
 }
 
 #[tokio::test]

@@ -68,6 +68,10 @@ const KINDS: &[Kind] = &[
         fields: &[("accept", "*/*"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "manifest")] },
     Kind { name: "a service worker", method: Method::GET, answer: Told::Json,
         fields: &[("accept", "*/*"), ("service-worker", "script"), ("sec-fetch-mode", "same-origin"), ("sec-fetch-dest", "serviceworker")] },
+    Kind { name: "a service worker of a browser without fetch metadata", method: Method::GET, answer: Told::Json,
+        fields: &[("accept", HTML), ("service-worker", "script")] },
+    Kind { name: "a fetch of a page's text without fetch metadata", method: Method::GET, answer: Told::Json,
+        fields: &[("accept", HTML), ("origin", "https://localhost")] },
     Kind { name: "a script", method: Method::GET, answer: Told::Json,
         fields: &[("accept", "*/*"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")] },
     Kind { name: "something embedded", method: Method::GET, answer: Told::Json,
@@ -79,25 +83,23 @@ const KINDS: &[Kind] = &[
 ];
 
 /// Over HTTP/1.1 alone: the connection itself is to change.
-const WEBSOCKET: Kind = Kind {
-    name: "a WebSocket",
-    method: Method::GET,
-    answer: Told::Json,
-    fields: &[
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("sec-fetch-mode", "websocket"),
-        ("accept", HTML),
-    ],
-};
+#[rustfmt::skip]
+const WEBSOCKETS: &[Kind] = &[
+    Kind { name: "a WebSocket", method: Method::GET, answer: Told::Json,
+        fields: &[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-fetch-mode", "websocket"), ("accept", HTML)] },
+    Kind { name: "a WebSocket of a browser without fetch metadata", method: Method::GET, answer: Told::Json,
+        fields: &[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("accept", HTML)] },
+    Kind { name: "another protocol", method: Method::GET, answer: Told::Json,
+        fields: &[("connection", "Upgrade"), ("upgrade", "irc"), ("accept", HTML)] },
+];
 
 #[tokio::test]
 async fn every_kind_of_request_is_told_in_its_own_way() {
     let app = upstream(|_| Reply::ok("")).await;
     let proxy = proxy().app(&app.url()).start();
-    for kind in KINDS.iter().chain([&WEBSOCKET]) {
+    for kind in KINDS.iter().chain(WEBSOCKETS) {
         check(kind, &literally(&proxy, kind, "").await);
     }
     for kind in KINDS {
@@ -115,7 +117,7 @@ async fn a_session_that_has_ended_changes_nothing_but_that_its_cookie_goes() {
     let before = browser.clone();
     browser.log_out().await;
     let cookie = format!("cookie: __Host-sid={}\r\n", before.token());
-    for kind in KINDS.iter().chain([&WEBSOCKET]) {
+    for kind in KINDS.iter().chain(WEBSOCKETS) {
         let answer = literally(&proxy, kind, &cookie).await;
         check(kind, &answer);
         is_cleared(kind, &answer);
@@ -136,7 +138,7 @@ async fn a_session_that_has_idled_out_is_an_ended_one() {
     browser.log_in("alice").await;
     proxy.clock.advance(std::time::Duration::from_mins(31));
     let cookie = format!("cookie: __Host-sid={}\r\n", browser.token());
-    for kind in KINDS.iter().chain([&WEBSOCKET]) {
+    for kind in KINDS.iter().chain(WEBSOCKETS) {
         let answer = literally(&proxy, kind, &cookie).await;
         check(kind, &answer);
         is_cleared(kind, &answer);
@@ -182,6 +184,8 @@ fn check(kind: &Kind, answer: &Answer) {
             assert_eq!(status, 200, "{name}");
             assert_eq!(answer.header("content-type"), form, "{name}");
             assert_eq!(answer.header("grpc-status"), "16", "{name}");
+            let told = answer.header("access-control-expose-headers");
+            assert_eq!(told, "grpc-status, grpc-message", "{name}");
             assert!(answer.body.is_empty(), "{name}");
         }
     }

@@ -77,4 +77,5 @@ mod support;
 mod throttle;
 mod tls;
 mod two_factor;
+mod users_file;
 mod websocket;

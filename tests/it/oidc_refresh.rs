@@ -85,6 +85,38 @@ async fn groups_follow_the_provider_without_a_new_login() {
     assert!(!is_told(b"refresh-") && !is_told(b"guests"), "it is sealed");
 }
 
+#[tokio::test]
+async fn groups_follow_where_sessions_are_known_by_a_signed_cookie_and_no_later_than_its_end() {
+    const TICKET: Duration = Duration::from_mins(2);
+    let bench = Bench::with(&format!("{CLAIMS}\nrefresh = true"), |proxy| {
+        proxy.with("session", "mode = \"jwt\"")
+    })
+    .await;
+    bench.provider.script().refreshes = true;
+    let mut browser = bench.proxy.browser();
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+    assert_eq!(browser.open("/").await.status, 200);
+    assert!(browser.jar.contains_key("__Host-sid-jwt"));
+    bench.provider.script().claims = json!({"realm_access": {"roles": ["guests"]}});
+    bench.proxy.clock.advance(LIFETIME);
+    assert_eq!(browser.open("/").await.status, 200);
+    assert_eq!((asked(&bench), groups(&bench).as_str()), (0, "staff"));
+    // With each ticket the provider is asked once more; the one after its answer tells what it said.
+    eventually("the provider's answer counts", async || {
+        bench.proxy.clock.advance(TICKET);
+        assert_eq!(browser.open("/").await.status, 200);
+        groups(&bench) == "guests"
+    })
+    .await;
+    bench.provider.script().refreshed += 1;
+    eventually("a token that was taken back ends the session", async || {
+        bench.proxy.clock.advance(TICKET);
+        browser.open("/").await.status == 303
+    })
+    .await;
+    assert_eq!(browser.fetch("/").await.status, 401);
+}
+
 /// Everything that the program has written down, but for its own secrets.
 fn written(folder: &Path) -> Vec<u8> {
     let mut all = Vec::new();
@@ -175,7 +207,6 @@ async fn a_token_that_was_taken_back_ends_the_session() {
     let (bench, mut browser) = Box::pin(start("refresh = true")).await;
     bench.provider.script().refreshed += 1;
     bench.proxy.clock.advance(LIFETIME);
-    assert_eq!(browser.fetch("/").await.status, 200, "nobody waits for it");
     eventually("the session is over", async || {
         browser.fetch("/").await.status == 401
     })
@@ -190,7 +221,6 @@ async fn an_answer_about_somebody_else_ends_the_session() {
     let (bench, mut browser) = Box::pin(start("refresh = true")).await;
     bench.provider.script().claims = json!({"sub": "another"});
     bench.proxy.clock.advance(LIFETIME);
-    assert_eq!(browser.fetch("/").await.status, 200);
     eventually("the session is over", async || {
         browser.fetch("/").await.status == 401
     })
@@ -202,6 +232,25 @@ async fn an_answer_about_somebody_else_ends_the_session() {
         .map(|request| request.one("remote-user").to_owned())
         .collect();
     assert!(users.iter().all(|user| user == "jane"), "{users:?}");
+}
+
+#[tokio::test]
+async fn no_request_waits_for_what_a_provider_says_anew() {
+    // Longer than anybody here waits for anything.
+    let keys = "refresh = true\nanswer_timeout = \"1m\"";
+    let (bench, mut browser) = Box::pin(start(keys)).await;
+    let silence = || Reply::Stall(Vec::new());
+    bench.provider.script().answers.insert("/token", silence);
+    bench.proxy.clock.advance(LIFETIME);
+    eventually("the provider is asked", async || {
+        assert_eq!(browser.fetch("/").await.status, 200);
+        asked(&bench) == 1
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(browser.fetch("/").await.status, 200);
+    }
+    assert_eq!(asked(&bench), 1);
 }
 
 #[tokio::test]
