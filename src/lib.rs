@@ -19,6 +19,7 @@ pub mod login;
 pub mod outbound;
 pub mod pipeline;
 pub mod portal;
+pub mod resolver;
 pub mod routing;
 pub mod secret;
 pub mod session;

@@ -2,6 +2,10 @@
 //! redirect is followed, no answer is larger than what is asked for, and no answer takes longer.
 
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,20 +15,26 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Handle;
+use tower_service::Service;
+
+use crate::resolver::Resolver;
 
 /// Connections that are kept for the next request, and how long.
 const MAX_IDLE: usize = 8;
 const IDLE: Duration = Duration::from_secs(30);
 
+type Connector = HttpsConnector<HttpConnector<Resolver>>;
+
 /// Where requests go out. Whatever thread asks, the work is done on the runtime that was given: connections stay there.
 #[derive(Clone)]
 pub struct Outbound {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     runtime: Handle,
     limits: Limits,
 }
@@ -57,11 +67,15 @@ impl Outbound {
         limits: Limits,
         runtime: Handle,
     ) -> Result<Self, OutboundError> {
+        let mut http = HttpConnector::new_with_resolver(Resolver::default());
+        http.enforce_http(false);
+        // Of connections, too, that go on for another request when theirs has been given up.
+        http.set_connect_timeout(Some(limits.time));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(client_config(authorities)?)
             .https_or_http()
             .enable_all_versions()
-            .build();
+            .wrap_connector(http);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -100,8 +114,28 @@ impl fmt::Debug for Outbound {
     }
 }
 
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.clone();
+        Box::pin(async move {
+            let found = resolver.addresses(name.as_str()).await?;
+            // The connector puts the port in.
+            let found: Vec<_> = found.into_iter().map(|ip| (ip, 0).into()).collect();
+            Ok(found.into_iter())
+        })
+    }
+}
+
 async fn exchange(
-    client: &Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: &Client<Connector, Full<Bytes>>,
     request: Request<Full<Bytes>>,
     most: usize,
 ) -> Result<Response<Bytes>, OutboundError> {

@@ -32,6 +32,8 @@ impl Worker {
             if let Err(error) = runtime.block_on(self.serve(sockets)) {
                 tracing::error!(%error, "a worker cannot serve");
             }
+            // Dropped, it would wait for lookups of names, which take as long as the system likes.
+            runtime.shutdown_background();
         };
         std::thread::Builder::new()
             .name(name)

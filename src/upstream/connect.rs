@@ -1,4 +1,4 @@
-//! One new connection to an app: resolve, connect, TLS, HTTP/1.1. Everything here happens under one time limit.
+//! One new connection to an app: resolve, connect, TLS. Everything here happens under one time limit.
 
 use std::io;
 use std::pin::Pin;
@@ -12,6 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::pool::Place;
 use super::{Address, Target, UpstreamError};
+use crate::resolver::Resolver;
 
 /// A byte stream to an app. Wherever it goes, into a tunnel even, it holds on to its place among those that the app
 /// may have.
@@ -30,11 +31,11 @@ enum Kind {
 
 /// Connects within `limit`, TLS included.
 pub(super) async fn connect(
-    target: &Target,
+    (target, resolver): (&Target, &Resolver),
     place: Place,
     limit: Duration,
 ) -> Result<Stream, UpstreamError> {
-    match tokio::time::timeout(limit, open(target)).await {
+    match tokio::time::timeout(limit, open(target, resolver)).await {
         Ok(Ok(kind)) => Ok(Stream {
             kind,
             _place: place,
@@ -44,11 +45,11 @@ pub(super) async fn connect(
     }
 }
 
-async fn open(target: &Target) -> io::Result<Kind> {
+async fn open(target: &Target, resolver: &Resolver) -> io::Result<Kind> {
     let tcp = match &target.address {
         Address::Unix(path) => return UnixStream::connect(path).await.map(Kind::Unix),
         Address::Socket(addr) => TcpStream::connect(addr).await?,
-        Address::Name { host, port } => TcpStream::connect((host.as_str(), *port)).await?,
+        Address::Name { host, port } => resolver.connect(host, *port).await?,
     };
     tcp.set_nodelay(true)?;
     match &target.tls {
@@ -122,5 +123,45 @@ impl AsyncWrite for Stream {
             Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Nobody ever hears from its name server.
+    #[tokio::test(start_paused = true)]
+    async fn an_app_whose_name_nobody_finds_cannot_be_reached_and_takes_few_threads() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let resolver = Resolver::asking(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Box::pin(std::future::pending())
+        });
+        let target = Target {
+            url: "http://app.example".to_owned(),
+            address: Address::Name {
+                host: "app.example".to_owned(),
+                port: 80,
+            },
+            authority: "app.example".to_owned(),
+            tls: None,
+            max_idle: 8,
+            max_connections: 1,
+        };
+        let open = Arc::default();
+        for limit in [5, 20].map(Duration::from_secs) {
+            for _ in 0..50 {
+                let place = Place::take(&open, target.max_connections).unwrap();
+                let error = connect((&target, &resolver), place, limit).await;
+                let error = error.unwrap_err();
+                assert!(matches!(error, UpstreamError::Connect(_)), "{error}");
+            }
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
     }
 }

@@ -15,6 +15,7 @@ use super::connect::connect;
 use super::link::{Failed, Link};
 use super::{Patience, Target, Until, UpstreamError};
 use crate::deadline::{Tick, Watch, Watched};
+use crate::resolver::Resolver;
 
 /// An idle connection is closed after this long: less than what common app servers keep theirs for.
 const MAX_IDLE: Duration = Duration::from_secs(30);
@@ -33,6 +34,7 @@ pub struct Upstreams {
 /// One app and the connections to it.
 pub(super) struct App {
     target: Target,
+    resolver: Resolver,
     idle: Mutex<Vec<Link>>,
     open: Arc<AtomicUsize>,
 }
@@ -42,6 +44,7 @@ impl Upstreams {
         let app = |target: &Target| {
             let app = Arc::new(App {
                 target: target.clone(),
+                resolver: Resolver::default(),
                 idle: Mutex::default(),
                 open: Arc::default(),
             });
@@ -156,7 +159,7 @@ impl Upstreams {
 
     async fn open(&self, app: &App, patience: Patience) -> Result<Link, UpstreamError> {
         let place = Place::take(&app.open, app.target.max_connections)?;
-        let stream = connect(&app.target, place, patience.connect).await?;
+        let stream = connect((&app.target, &app.resolver), place, patience.connect).await?;
         Link::new(stream, &self.watch).await
     }
 }
@@ -239,7 +242,7 @@ impl fmt::Debug for App {
 pub(super) struct Place(Arc<AtomicUsize>);
 
 impl Place {
-    fn take(open: &Arc<AtomicUsize>, max: usize) -> Result<Self, UpstreamError> {
+    pub(super) fn take(open: &Arc<AtomicUsize>, max: usize) -> Result<Self, UpstreamError> {
         let place = Self(open.clone());
         if open.fetch_add(1, Ordering::Relaxed) < max {
             Ok(place)

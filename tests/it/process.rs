@@ -1,13 +1,14 @@
 //! The program as it is installed: started, stopped, killed, asked for the wrong thing.
 
 use std::collections::BTreeSet;
+use std::io::{Write, stderr};
 use std::path::Path;
 
 use http::Method;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
 use crate::support::{
@@ -414,6 +415,45 @@ async fn what_many_refused_requests_say_is_cut_and_counted_and_hides_nothing_els
         ASKED + LATER,
         "{said}"
     );
+}
+
+/// As the system asks it: by UDP, at the one address that its file names.
+#[tokio::test]
+async fn a_name_server_that_says_nothing_holds_nothing_else_up() {
+    let silent = UdpSocket::bind("127.0.5.3:53").await.ok();
+    let silent = silent.filter(|_| Path::new("/etc/resolv.conf").exists());
+    let Some(silent) = silent else {
+        // Past what the test runner catches.
+        let word = "left out: a name server that says nothing; port 53 takes root\n";
+        stderr().write_all(word.as_bytes()).unwrap();
+        return;
+    };
+    let app = app().await;
+    let public = "access = \"public\"";
+    let lost = format!("{public}\ntimeouts = {{ connect = \"200ms\" }}");
+    let folder = proxy()
+        .app(&app.url())
+        .route("/public", &app.url(), public)
+        .route("/lost", "http://app.example", &lost)
+        .workers(1)
+        .prepare();
+    let names = "nameserver 127.0.5.3\noptions timeout:30 attempts:1\n";
+    let mut process = Process::start_with_names(folder.path(), names, RUN);
+    let addr = process.addr().await;
+    let mut kept = Kept::http1(addr, "localhost").await;
+    for _ in 0..20 {
+        assert_eq!(kept.get("/lost", &[]).await.status, 502);
+        assert_eq!(kept.get("/public", &[]).await.status, 200);
+    }
+    // Both kinds of address at once, of one lookup: all others waited for it.
+    let (mut asked, mut question) = (0, [0; 512]);
+    while silent.try_recv(&mut question).is_ok() {
+        asked += 1;
+    }
+    assert!((1..=2 * 4).contains(&asked), "{asked}");
+    // It asks for half a minute, which is longer than anybody waits here.
+    process.signal("TERM");
+    assert_eq!(process.end().await.code(), Some(0));
 }
 
 #[tokio::test]

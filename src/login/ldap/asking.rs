@@ -1,12 +1,8 @@
 //! One login at one server: who is meant, whether the password is theirs, which groups they are in.
 
-use std::sync::Arc;
-
-use rustls::ClientConfig;
-
 use super::dn::{Dn, folded};
 use super::fault::Fault;
-use super::link::{Link, SUCCESS};
+use super::link::{Link, SUCCESS, Way};
 use super::message::{Binding, Entry, Scope, Search};
 use super::person::{self, MOST_GROUPS};
 use super::settings::{LdapServer, LdapSettings, LdapUsers};
@@ -56,7 +52,7 @@ impl<'a> Asking<'a> {
     pub(super) async fn begin(
         provider: &'a str,
         (settings, server): (&'a LdapSettings, &LdapServer),
-        (tls, group_base): (&'a Arc<ClientConfig>, &'a Dn),
+        (way, group_base): (&Way, &'a Dn),
         user: &'a str,
     ) -> Result<Self, Fault> {
         let limits = (settings.connect_timeout, settings.answer_timeout);
@@ -65,7 +61,7 @@ impl<'a> Asking<'a> {
             settings,
             group_base,
             user,
-            link: Link::open(server, tls, limits).await?,
+            link: Link::open(server, way, limits).await?,
         })
     }
 

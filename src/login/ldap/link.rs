@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -18,6 +18,7 @@ use super::message::{
     unbind,
 };
 use super::settings::{LdapSecurity, LdapServer};
+use crate::resolver::Resolver;
 
 /// The longest message, and all messages that answer one search.
 const MAX_MESSAGE: usize = 512 * 1024;
@@ -36,6 +37,13 @@ pub(super) const SIZE_LIMIT: u32 = 4;
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
+/// How servers are reached.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) resolver: Resolver,
+}
+
 pub(super) struct Link {
     wire: Wire<Box<dyn Stream>>,
     patience: Duration,
@@ -52,10 +60,10 @@ impl Link {
     /// `connect` is for everything until something may be said, `answer` for each answer as a whole.
     pub(super) async fn open(
         server: &LdapServer,
-        tls: &Arc<ClientConfig>,
+        way: &Way,
         (connect, answer): (Duration, Duration),
     ) -> Result<Self, Fault> {
-        let opened = timeout(connect, connected(server, tls)).await;
+        let opened = timeout(connect, connected(server, way)).await;
         let wire = opened.unwrap_or(Err(Fault::ConnectTimeout(connect)))?;
         Ok(Self {
             wire,
@@ -96,10 +104,7 @@ impl Link {
     }
 }
 
-async fn connected(
-    server: &LdapServer,
-    tls: &Arc<ClientConfig>,
-) -> Result<Wire<Box<dyn Stream>>, Fault> {
+async fn connected(server: &LdapServer, way: &Way) -> Result<Wire<Box<dyn Stream>>, Fault> {
     let (host, port, security) = match server {
         LdapServer::Socket(path) => {
             let stream = UnixStream::connect(path)
@@ -113,7 +118,7 @@ async fn connected(
             security,
         } => (host, *port, *security),
     };
-    let stream = TcpStream::connect((host.as_str(), port)).await;
+    let stream = way.resolver.connect(host, port).await;
     let stream = stream.map_err(Fault::Unreachable)?;
     stream.set_nodelay(true).map_err(Fault::Unreachable)?;
     let stream = match security {
@@ -127,7 +132,7 @@ async fn connected(
     };
     let name = ServerName::try_from(host.clone());
     let name = name.map_err(|error| Fault::Handshake(std::io::Error::other(error)))?;
-    let connector = TlsConnector::from(tls.clone());
+    let connector = TlsConnector::from(way.tls.clone());
     let stream = connector.connect(name, stream).await;
     Ok(Wire::new(Box::new(stream.map_err(Fault::Handshake)?)))
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rustls::ClientConfig;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::asking::{Asking, Meant};
 use super::dn::{Dn, folded};
 use super::fault::Fault;
+use super::link::Way;
 use super::servers::{Pace, Servers};
 use super::settings::LdapSettings;
 use super::verdict::Verdict;
@@ -18,6 +18,7 @@ use crate::identity::{Identity, Subject};
 use crate::login::throttle::{Attempt, Throttle, Verdict as Allowance};
 use crate::login::{Credentials, LoginMethod, Refusal, Step};
 use crate::outbound::{OutboundError, client_config};
+use crate::resolver::Resolver;
 use crate::secret::Secret;
 
 /// Logins that wait for one of the connections; more are told to come again.
@@ -28,7 +29,7 @@ const QUEUE: usize = 64;
 pub struct Ldap {
     id: String,
     settings: LdapSettings,
-    tls: Arc<ClientConfig>,
+    way: Way,
     group_base: Dn,
     clock: Clock,
     /// By what was typed, and by who was meant: one person may have several names.
@@ -56,7 +57,10 @@ impl Ldap {
         })?;
         Ok(Self {
             id,
-            tls: Arc::new(client_config(settings.authorities.as_deref())?),
+            way: Way {
+                tls: Arc::new(client_config(settings.authorities.as_deref())?),
+                resolver: Resolver::default(),
+            },
             group_base,
             clock,
             typed: throttle(),
@@ -106,7 +110,7 @@ impl Ldap {
         let Some(server) = settings.servers.get(index) else {
             return Err(Fault::Closed);
         };
-        let place = (&self.tls, &self.group_base);
+        let place = (&self.way, &self.group_base);
         let mut asking = Asking::begin(&self.id, (settings, server), place, attempt.user).await?;
         let meant = asking.find().await?;
         let Some((dn, key)) = meant.dn().map(str::to_owned).zip(meant.key()) else {

@@ -70,6 +70,23 @@ impl Process {
         Self::spawn(folder, shell)
     }
 
+    /// Where names are looked up as this says, in place of `/etc/resolv.conf`.
+    pub fn start_with_names(folder: &Path, names: &str, arguments: &[&str]) -> Self {
+        let file = folder.join("resolv.conf");
+        std::fs::write(&file, names).unwrap();
+        let program = command(folder, arguments);
+        let script = "mount --bind \"$1\" /etc/resolv.conf; shift; exec \"$@\"";
+        let mut shell = Command::new("unshare");
+        shell
+            .args(["-rm", "sh", "-c", script, "sh"])
+            .arg(file)
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(folder)
+            .env("NO_COLOR", "1");
+        Self::spawn(folder, shell)
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
