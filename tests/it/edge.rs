@@ -554,6 +554,12 @@ fn what_an_edge_node_cannot_do_is_said_at_the_start() {
             "session_data",
         ),
         ("", "", "access = \"user\"\ncookie_jar = true", "cookie_jar"),
+        (
+            "",
+            "",
+            "access = \"user\"\nprovider = \"corp\"\nacr_values = [\"phr\"]",
+            "`acr_values` needs",
+        ),
     ] {
         let errors = config::parse(&file, &text(session, rest, route), Missing::Reported);
         let errors = errors.unwrap_err().to_string();

@@ -141,6 +141,7 @@ pub(super) fn judge(
         let route = &placed.route;
         let cannot = [
             (route.access == Access::Anonymous, "access = \"anonymous\""),
+            (!route.acr_values.is_empty(), "acr_values"),
             (route.assertion.is_some(), "assertion"),
             (route.clients.is_some(), "access_by"),
             (route.idle_timeout.is_some(), "idle_timeout"),

@@ -11,8 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::{Answer, Raw};
 
-/// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any answer takes; a store may take its time, and more than once for one.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Kept {
     sender: Sender,

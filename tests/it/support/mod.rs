@@ -41,7 +41,7 @@ pub use github::{ACCESS_TOKEN, GitHub};
 pub use kept::Kept;
 #[cfg(feature = "postgres")]
 pub use postgres::{Database, PostgresProcess, database};
-pub use process::{Process, doorward};
+pub use process::{Process, doorward, with_names};
 pub use provider::{
     ACCESS, Asked, CLIENT_ID, CLIENT_SECRET, Key, Provider, SUB, Shown, Sign, come_back,
 };

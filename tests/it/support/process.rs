@@ -72,18 +72,8 @@ impl Process {
 
     /// Where names are looked up as this says, in place of `/etc/resolv.conf`.
     pub fn start_with_names(folder: &Path, names: &str, arguments: &[&str]) -> Self {
-        let file = folder.join("resolv.conf");
-        std::fs::write(&file, names).unwrap();
-        let program = command(folder, arguments);
-        let script = "mount --bind \"$1\" /etc/resolv.conf; shift; exec \"$@\"";
-        let mut shell = Command::new("unshare");
-        shell
-            .args(["-rm", "sh", "-c", script, "sh"])
-            .arg(file)
-            .arg(program.get_program())
-            .args(program.get_args())
-            .current_dir(folder)
-            .env("NO_COLOR", "1");
+        let mut shell = with_names(folder, names, &command(folder, arguments));
+        shell.current_dir(folder).env("NO_COLOR", "1");
         Self::spawn(folder, shell)
     }
 
@@ -214,4 +204,18 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
         .env_remove("RUST_LOG")
         .env("NO_COLOR", "1");
     command
+}
+
+/// A program that looks names up as this says, in a namespace of its own; nothing outside sees it.
+pub fn with_names(folder: &Path, names: &str, program: &Command) -> Command {
+    let file = folder.join("resolv.conf");
+    std::fs::write(&file, names).unwrap();
+    let script = "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
+    let mut shell = Command::new("unshare");
+    shell
+        .args(["-rm", "sh", "-c", script, "sh"])
+        .arg(file)
+        .arg(program.get_program())
+        .args(program.get_args());
+    shell
 }
