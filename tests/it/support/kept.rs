@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use super::{Answer, Raw};
 
 /// Longer than any answer takes; a store may take its time, and more than once for one.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct Kept {
     sender: Sender,
