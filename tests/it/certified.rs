@@ -16,6 +16,9 @@ use crate::support::{
 
 const CLAIMS: &str = "claims = { user = \"preferred_username\", groups = \"groups\" }";
 
+/// How a route wants people to have logged in.
+const STRONG: &str = "access = \"user\"\nprovider = \"corp\"\nacr_values = [\"phr\"]";
+
 struct Bench {
     folder: Arc<TempDir>,
     origin: String,
@@ -62,6 +65,7 @@ impl Bench {
                 &format!("http://127.0.0.1:9{path}"),
             ))
             .app(&app.url())
+            .route("/safe", &app.url(), STRONG)
             .prepare();
         let key = folder.path().join("oidc.key");
         std::fs::write(&key, pair.serialize_pem()).unwrap();
@@ -110,8 +114,12 @@ fn jwk(pair: &rcgen::KeyPair) -> Value {
 
 /// Fills in the provider's own form.
 async fn show_who_it_is(browser: &Chromium) {
+    show_it_as(browser, "jane").await;
+}
+
+async fn show_it_as(browser: &Chromium, name: &str) {
     browser.until("input[name=password]").await;
-    browser.fill("input[name=login]", "jane").await;
+    browser.fill("input[name=login]", name).await;
     browser.fill("input[name=password]", "any will do").await;
     browser.click("button[type=submit]").await;
 }
@@ -180,6 +188,33 @@ async fn a_person_whose_login_does_not_work_is_told_and_can_try_another_way() {
     browser.click("button[type=submit]").await;
     browser.until_heading("Hello, jane").await;
     assert_eq!(browser.url().await, bench.at("/wiki"));
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_person_whose_login_is_too_weak_for_a_page_logs_in_there_in_a_stronger_way() {
+    let bench = Bench::start(false).await;
+    let browser = bench.browser().await;
+    browser.open(&bench.at("/wiki")).await;
+    browser.until_heading("Log in").await;
+    browser.follow("Company account").await;
+    show_who_it_is(&browser).await;
+    browser.until_heading("Authorize").await;
+    browser.click("button[type=submit]").await;
+    browser.until_heading("Hello, jane").await;
+
+    browser.open(&bench.at("/safe?a=1")).await;
+    show_who_it_is(&browser).await;
+    browser
+        .until_heading("Log in there in a stronger way")
+        .await;
+    look(&browser, "login-too-weak").await;
+    browser.follow("Log in").await;
+    show_it_as(&browser, "jane+key").await;
+    browser.until_heading("Hello, jane").await;
+    assert_eq!(browser.url().await, bench.at("/safe?a=1"));
+    browser.open(&bench.at("/wiki")).await;
+    browser.until_heading("Hello, jane").await;
     browser.close().await;
 }
 

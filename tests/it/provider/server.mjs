@@ -23,6 +23,7 @@ const lines = createInterface({ input: process.stdin });
 lines.on('close', () => process.exit(0));
 lines.on('line', (line) => {
   const provider = new Provider(`http://127.0.0.1:${server.address().port}${base}`, {
+    acrValues: ['phr'],
     clients: [JSON.parse(line)],
     claims: {
       openid: ['sub'],
@@ -36,6 +37,13 @@ lines.on('line', (line) => {
     pkce: { required: () => true },
     ttl: { AccessToken: 300, AuthorizationCode: 60, Grant: 3600, IdToken: 300, Interaction: 600, Session: 3600 },
   });
+  // Who logs in as `jane+key` is jane, and showed it with a key: a login of the kind `phr`.
+  const finish = provider.interactionFinished.bind(provider);
+  provider.interactionFinished = (request, response, result, options) => {
+    const [accountId, key] = result.login?.accountId.split('+') ?? [];
+    const login = accountId && { login: { accountId, acr: key && 'phr' } };
+    return finish(request, response, { ...result, ...login }, options);
+  };
   const callback = provider.callback();
   answer = (request, response) => {
     request.originalUrl = request.url;
