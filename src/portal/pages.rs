@@ -170,7 +170,8 @@ impl Pages {
             retry_after(&mut page, span);
         }
         if let Some(passkey) = &view.passkey {
-            self.allow_script(&mut page, passkey);
+            let script = (passkey.authority, passkey.script);
+            self.allow_script(&mut page, script, passkey.renewal);
         }
         page
     }

@@ -23,7 +23,7 @@ pub(super) const ANSWERED: PasskeyError = PasskeyError::Refused("it was answered
 pub(super) const RENEWAL_PLACE: &str = "passkey-options";
 
 /// Where the script is, and where it gets a newer question.
-const SCRIPT: &str = "/.doorward/passkey.js";
+pub(super) const SCRIPT: &str = "/.doorward/passkey.js";
 pub(super) const RENEWAL: &str = "/.doorward/passkey-options";
 
 impl Asked {

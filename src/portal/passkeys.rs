@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::challenge::redirect;
 use super::own_sessions::{self, logged_in};
-use super::passkey_login::ANSWERED;
+use super::passkey_login::{ANSWERED, SCRIPT};
 use super::passkeys_page::{PasskeyRow, PasskeysView};
 use super::sign_out::{form_token, is_form_token};
 use super::{LOGIN_PROMPT, Portal, PortalError, PortalRequest, form, login_url, place};
@@ -151,7 +151,8 @@ impl Portal {
             address: request.client,
         });
         ended.map_err(|error| PortalError::Store(error.to_string()))?;
-        Ok(redirect(&format!("{}?{REMOVED}", place(PLACE))))
+        // One that was found is as we write them.
+        Ok(redirect(&format!("{}?{REMOVED}={id}", place(PLACE))))
     }
 
     async fn passkeys_page(
@@ -176,12 +177,17 @@ impl Portal {
         let asked = (may_add && is_recent)
             .then(|| passkeys.ask_to_add(at, identity, &known))
             .flatten();
-        let is_possible = passkeys.are_possible(request.authority);
-        let again = (may_add && !is_recent && is_possible).then(again_url);
+        let rp_id = passkeys.rp_id(request.authority);
+        let again = (may_add && !is_recent && rp_id.is_some()).then(again_url);
+        let removed = request.parameter(REMOVED);
+        let is_gone = match &removed {
+            Some(id) => passkeys.is_gone(id).await,
+            None => false,
+        };
         let done = if request.parameter(ADDED).is_some() {
             Some("The passkey is added. The next time, log in with it.")
         } else {
-            let removed = request.parameter(REMOVED);
+            let removed = removed.as_ref();
             removed.map(|_| "The passkey is removed. You are logged in nowhere else now.")
         };
         let rows: Vec<_> = known.iter().map(row).collect();
@@ -192,6 +198,8 @@ impl Portal {
             sessions_url: &place(own_sessions::PLACE),
             form_token: &form_token(&self.keyring, session),
             passkeys: &rows,
+            gone: rp_id.as_deref().zip(removed.as_deref()).filter(|_| is_gone),
+            script: (request.authority, SCRIPT),
             new: asked.as_ref().map(|asked| asked.view(request)),
             is_full,
             again_url: again.as_deref(),

@@ -35,6 +35,10 @@ pub struct PasskeysView<'a> {
     pub sessions_url: &'a str,
     pub form_token: &'a str,
     pub passkeys: &'a [PasskeyRow],
+    /// A passkey that has just been removed, for the browser to offer no more: what it was for, and its id.
+    pub gone: Option<(&'a str, &'a str)>,
+    /// The host and port that the page is at, and the script there, for where it is needed.
+    pub script: (&'a str, &'a str),
     /// Asks for a new one, where that is possible now.
     pub new: Option<PasskeyView<'a>>,
     pub is_full: bool,
@@ -73,31 +77,37 @@ impl Pages {
                 passkeys => Value::from(Serde(view.passkeys)),
                 options => view.new.map(|new| new.options),
                 state => view.new.map(|new| new.state),
-                script => view.new.map(|new| new.script),
+                script => view.script.1,
+                gone => view.gone,
                 is_full => view.is_full,
                 again_url => view.again_url,
                 problem => view.problem.map(|(_, text)| text),
                 done => view.done,
             },
         );
-        if let Some(new) = &view.new {
-            self.allow_script(&mut page, new);
+        if view.new.is_some() || view.gone.is_some() {
+            self.allow_script(&mut page, view.script, None);
         }
         page
     }
 
     /// Lets the one script run, and ask, by their full paths: the host has scripts of apps too.
-    pub(super) fn allow_script(&self, page: &mut Page, asks: &PasskeyView<'_>) {
+    pub(super) fn allow_script(
+        &self,
+        page: &mut Page,
+        (authority, script): (&str, &str),
+        renewal: Option<&str>,
+    ) {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:".contains(&b);
-        if !asks.authority.bytes().all(plain) {
+        if !authority.bytes().all(plain) {
             return;
         }
         let Ok(policy) = self.form_policy.to_str() else {
             return;
         };
-        let mut policy = format!("{policy}; script-src {}{}", asks.authority, asks.script);
-        if let Some(renewal) = asks.renewal {
-            policy.extend(["; connect-src ", asks.authority, renewal]);
+        let mut policy = format!("{policy}; script-src {authority}{script}");
+        if let Some(renewal) = renewal {
+            policy.extend(["; connect-src ", authority, renewal]);
         }
         if let Ok(policy) = HeaderValue::try_from(policy) {
             page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
@@ -125,6 +135,8 @@ mod tests {
             sessions_url: "/.doorward/sessions",
             form_token: HOSTILE,
             passkeys: &rows,
+            gone: None,
+            script: ("localhost", "/.doorward/passkey.js"),
             new: None,
             is_full: false,
             again_url: None,
@@ -141,37 +153,39 @@ mod tests {
 
     #[test]
     fn one_script_may_run_and_only_where_it_is_needed() {
-        let asks = |authority| PasskeyView {
-            options: HOSTILE,
-            state: HOSTILE,
-            script: "/.doorward/passkey.js",
-            renewal: None,
-            authority,
+        let at = |authority| {
+            let asks = PasskeyView {
+                options: HOSTILE,
+                state: HOSTILE,
+                script: "/.doorward/passkey.js",
+                renewal: None,
+                authority,
+            };
+            shown(|view| (view.new, view.script.0) = (Some(asks), authority))
         };
         assert!(!policy(&shown(|_| {})).contains("script-src"));
-        let page = shown(|view| view.new = Some(asks("wiki.example.com:8443")));
+        let page = at("wiki.example.com:8443");
         let allowed = "; script-src wiki.example.com:8443/.doorward/passkey.js";
         assert!(policy(&page).ends_with(allowed), "{}", policy(&page));
         assert!(policy(&page).starts_with("default-src 'none'"));
-        let page = shown(|view| {
-            let renewal = Some("/.doorward/passkey-options");
-            let asks = asks("wiki.example.com:8443");
-            view.new = Some(PasskeyView { renewal, ..asks });
-        });
-        let asking = "; connect-src wiki.example.com:8443/.doorward/passkey-options";
-        assert!(policy(&page).ends_with(&format!("{allowed}{asking}")));
+        let page = shown(|view| view.gone = Some((HOSTILE, HOSTILE)));
+        let allowed = "; script-src localhost/.doorward/passkey.js";
+        assert!(policy(&page).ends_with(allowed), "{}", policy(&page));
         for odd in ["a; script-src *", "a 'unsafe-inline'", "a,b", "[::1]"] {
-            let page = shown(|view| view.new = Some(asks(odd)));
+            let page = at(odd);
             assert!(!policy(&page).contains("script-src"), "{odd}");
         }
     }
 
     #[test]
     fn hostile_names_stay_text() {
-        let page = shown(|view| view.problem = Some((StatusCode::BAD_REQUEST, HOSTILE)));
+        let page = shown(|view| {
+            view.problem = Some((StatusCode::BAD_REQUEST, HOSTILE));
+            view.gone = Some((HOSTILE, HOSTILE));
+        });
         assert_eq!(page.status(), StatusCode::BAD_REQUEST);
         let html = String::from_utf8(page.body().to_vec()).unwrap();
-        assert!(!html.contains("<script") && !html.contains("49"), "{html}");
-        assert!(html.matches("&quot;&gt;&lt;script&gt;").count() >= 7);
+        assert!(!html.contains("<script>") && !html.contains("49"), "{html}");
+        assert!(html.matches("&quot;&gt;&lt;script&gt;").count() >= 9);
     }
 }

@@ -15,7 +15,7 @@ use url::{ParseError, Url};
 
 use crate::chromium::look;
 use crate::support::{
-    Answer, Browser, Chromium, PASSWORD, Proxy, Reply, Upstream, proxy, upstream,
+    Answer, Browser, Chromium, PASSWORD, Proxy, Reply, Upstream, eventually, proxy, upstream,
 };
 
 const REFUSED: &str = "That passkey was not accepted.";
@@ -433,8 +433,18 @@ async fn an_unverified_user_a_copy_and_a_removed_passkey_are_refused() {
     assert_eq!(elsewhere.open("/").await.status, 200);
     bench.browser.open(&bench.at("/.doorward/passkeys")).await;
     bench.browser.until("button[name=remove]").await;
+    // One that is still there is not for the browser to forget, whatever an address says.
+    let place = format!("/.doorward/passkeys?removed={id}");
+    let page = bench.client().await.open(&place).await.text();
+    assert!(page.contains(&id) && !page.contains("data-gone"), "{page}");
     bench.browser.click("button[name=remove]").await;
     bench.browser.until("[role=status]").await;
+    eventually("the browser offers it no more", async || {
+        let place = format!("{own}/credentials");
+        let all = bench.webauthn(Method::GET, &place, Value::Null).await;
+        all.as_array().unwrap().is_empty()
+    })
+    .await;
     assert!(!bench.users().contains("passkey"), "{}", bench.users());
     assert_eq!(elsewhere.open("/").await.status, 303, "logged out");
     let removed = bench.proxy.audited("passkey_removed").await;

@@ -16,6 +16,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 use url::{Host, Url};
 use webauthn_rs::prelude::{PublicKeyCredential, Webauthn, WebauthnBuilder};
@@ -130,9 +132,9 @@ impl Passkeys {
         self.users.subject_of(user)
     }
 
-    /// Whether passkeys can be used at this host: not where it is an address.
-    pub fn are_possible(&self, authority: &str) -> bool {
-        self.webauthn(authority).is_some()
+    /// What passkeys of this host are for. `None`: none can be used here, as where the host is an address.
+    pub fn rp_id(&self, authority: &str) -> Option<String> {
+        self.site(authority).map(|(_, rp_id)| rp_id)
     }
 
     /// Asks for any passkey of any user. `None` where nobody has one, or none can be used here.
@@ -267,6 +269,17 @@ impl Passkeys {
         removed.await.map_err(overloaded)?
     }
 
+    /// Whether no user has a passkey of this label: not so where nobody can tell.
+    pub async fn is_gone(&self, label: &str) -> bool {
+        let Ok(id) = BASE64_URL_SAFE_NO_PAD.decode(label) else {
+            return false;
+        };
+        let is_gone = self.users.with_users(move |users, _| {
+            users.is_some_and(|users| users.found() && users.find_credential(&id).is_none())
+        });
+        is_gone.await.unwrap_or(false)
+    }
+
     fn question(&self, answered: &Answered<'_>) -> Result<Question, PasskeyError> {
         let now = self.users.clock().now();
         let place = (answered.bound_to, answered.authority, now);
@@ -302,19 +315,21 @@ impl Passkeys {
 
     /// What is asked at a host, with this origin alone, its port included.
     fn webauthn(&self, authority: &str) -> Option<Webauthn> {
+        let (origin, rp_id) = self.site(authority)?;
+        let builder = WebauthnBuilder::new(&rp_id, &origin).ok()?;
+        builder.timeout(MAX_AGE).build().ok()
+    }
+
+    fn site(&self, authority: &str) -> Option<(Url, String)> {
         let origin = Url::parse(&format!("https://{authority}/")).ok()?;
         let Some(Host::Domain(host)) = origin.host() else {
             return None;
         };
-        let rp_id = self.rp_id.as_deref().unwrap_or(host);
+        let rp_id = self.rp_id.as_deref().unwrap_or(host).to_owned();
         let is_within = host
-            .strip_suffix(rp_id)
+            .strip_suffix(&rp_id)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        if !is_within {
-            return None;
-        }
-        let builder = WebauthnBuilder::new(rp_id, &origin).ok()?;
-        builder.timeout(MAX_AGE).build().ok()
+        is_within.then_some((origin, rp_id))
     }
 }
 

@@ -1,12 +1,19 @@
 // Asks the browser for a passkey, and sends its answer with the form around the element that says what is asked for:
 //   data-passkey: "get" to log in, "create" for a new one; data-options: the question, in JSON;
-//   data-renew: where a newer question is.
+//   data-renew: where a newer question is; data-gone and data-rp: a passkey that was removed, and the domain that it was for.
 // To log in, the browser offers passkeys in the field of the user name too, where it can (WebAuthn level 3, conditional
 // mediation). Without this script, or in a browser that knows no passkeys, the element stays hidden.
 (() => {
   "use strict";
+  if (!window.PublicKeyCredential || !navigator.credentials) return;
+  // Signal methods of WebAuthn level 3: what was removed is offered no more.
+  const gone = document.querySelector("[data-gone]");
+  if (gone && PublicKeyCredential.signalUnknownCredential) {
+    const removed = { rpId: gone.dataset.rp, credentialId: gone.dataset.gone };
+    PublicKeyCredential.signalUnknownCredential(removed).catch(() => {});
+  }
   const box = document.querySelector("[data-passkey]");
-  if (!box || !window.PublicKeyCredential || !navigator.credentials) return;
+  if (!box) return;
   const form = box.closest("form");
   const button = box.querySelector("button");
   const said = box.querySelector("[role=alert]");
