@@ -28,7 +28,7 @@ async fn the_id_that_a_client_is_told_is_the_one_in_the_log() {
 
 /// The one line with this status, once it is there.
 async fn logged(proxy: &Proxy, status: u16) -> Value {
-    for _ in 0..300 {
+    for _ in 0..2000 {
         let text = std::fs::read_to_string(proxy.path("access.log")).unwrap_or_default();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
         let mut found: Vec<Value> = lines

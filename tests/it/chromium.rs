@@ -358,7 +358,7 @@ async fn has_notice(browser: &Chromium) -> bool {
 }
 
 async fn until_no_notice(browser: &Chromium) {
-    for _ in 0..200 {
+    for _ in 0..800 {
         if !has_notice(browser).await {
             return;
         }

@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Ended, Frames, Proxy, Raw, Reply, Upstream, frame, literal, proxy, pseudo, soon, upstream,
+    Ended, Frames, Proxy, Raw, Reply, Upstream, eventually, frame, literal, proxy, pseudo, soon,
+    upstream,
 };
 
 const PUBLIC: &str = "access = \"public\"";
@@ -398,16 +399,12 @@ async fn connections_of_one_address_have_a_bound() {
     assert_eq!(first.status().await, Some(200), "who is in stays in");
     drop(second);
     // The place is free again once the end has been noticed.
-    let mut admitted = false;
-    for _ in 0..200 {
+    eventually("the place is given back", async || {
         let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
         let waits = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut [0])).await;
-        if waits.is_err() {
-            admitted = true;
-            break;
-        }
-    }
-    assert!(admitted, "the place is never given back");
+        waits.is_err()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -26,6 +26,21 @@ impl Drop for Process {
     }
 }
 
+/// The driver of a browser, with the browser that it started: that would go on where a test fails before it is closed.
+struct Driver(Process);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.0.id()));
+        for thread in threads.into_iter().flatten().flatten() {
+            let started = std::fs::read_to_string(thread.path().join("children"));
+            for id in started.unwrap_or_default().split_ascii_whitespace() {
+                let _ended = Command::new("kill").args(["-s", "KILL", id]).status();
+            }
+        }
+    }
+}
+
 pub struct Demo {
     pub url: String,
     pub user: String,
@@ -78,7 +93,7 @@ impl Demo {
 /// A browser with a home of its own. Scripts can be switched off, as some people do.
 pub struct Chromium {
     pub client: Client,
-    _driver: Process,
+    _driver: Driver,
 }
 
 impl Chromium {
@@ -97,7 +112,7 @@ impl Chromium {
             .await;
         Self {
             client: connecting.expect("chromium cannot be started; tests/run installs it"),
-            _driver: driver,
+            _driver: Driver(driver),
         }
     }
 
@@ -130,7 +145,7 @@ impl Chromium {
 
     /// Waits until there is such an element.
     pub async fn until(&self, css: &str) {
-        let waiting = self.client.wait().at_most(Duration::from_secs(5));
+        let waiting = self.client.wait().at_most(Duration::from_secs(20));
         let found = waiting.for_element(Locator::Css(css)).await;
         assert!(found.is_ok(), "no {css} on the page");
     }
@@ -138,7 +153,7 @@ impl Chromium {
     /// Waits until the page says so, as loading takes what it takes.
     pub async fn until_heading(&self, expected: &str) {
         let mut seen = String::new();
-        for _ in 0..200 {
+        for _ in 0..800 {
             // In between two pages an element may be gone before it is read.
             if let Ok(heading) = self.client.find(Locator::Css("h1")).await
                 && let Ok(text) = heading.text().await
