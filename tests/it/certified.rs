@@ -124,6 +124,17 @@ async fn show_it_as(browser: &Chromium, name: &str) {
     browser.click("button[type=submit]").await;
 }
 
+/// By way of the page to choose a provider from, and for the first time.
+async fn log_in(bench: &Bench, browser: &Chromium) {
+    browser.open(&bench.at("/wiki")).await;
+    browser.until_heading("Log in").await;
+    browser.follow("Company account").await;
+    show_who_it_is(browser).await;
+    browser.until_heading("Authorize").await;
+    browser.click("button[type=submit]").await;
+    browser.until_heading("Hello, jane").await;
+}
+
 #[tokio::test]
 async fn a_person_chooses_the_provider_logs_in_there_and_comes_back() {
     let bench = Bench::start(false).await;
@@ -195,13 +206,7 @@ async fn a_person_whose_login_does_not_work_is_told_and_can_try_another_way() {
 async fn a_person_whose_login_is_too_weak_for_a_page_logs_in_there_in_a_stronger_way() {
     let bench = Bench::start(false).await;
     let browser = bench.browser().await;
-    browser.open(&bench.at("/wiki")).await;
-    browser.until_heading("Log in").await;
-    browser.follow("Company account").await;
-    show_who_it_is(&browser).await;
-    browser.until_heading("Authorize").await;
-    browser.click("button[type=submit]").await;
-    browser.until_heading("Hello, jane").await;
+    log_in(&bench, &browser).await;
 
     browser.open(&bench.at("/safe?a=1")).await;
     show_who_it_is(&browser).await;
@@ -223,13 +228,7 @@ async fn of_a_provider_with_a_preset_little_more_than_its_address_is_said() {
     let keys = "preset = \"keycloak\"\nclaims = { user = \"preferred_username\" }";
     let bench = Bench::at_path("/realms/corp", (false, keys)).await;
     let browser = bench.browser().await;
-    browser.open(&bench.at("/wiki")).await;
-    browser.until_heading("Log in").await;
-    browser.follow("Company account").await;
-    show_who_it_is(&browser).await;
-    browser.until_heading("Authorize").await;
-    browser.click("button[type=submit]").await;
-    browser.until_heading("Hello, jane").await;
+    log_in(&bench, &browser).await;
     assert_eq!(browser.text("p").await, "Jane %C3%9Cnder wiki");
     browser.close().await;
 }

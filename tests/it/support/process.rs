@@ -57,16 +57,9 @@ impl Process {
 
     /// One that sees a small disk of its own, which is allowed to fail, at `disk`.
     pub fn start_on_disk(folder: &Path, disk: &Path, arguments: &[&str]) -> Self {
-        let program = command(folder, arguments);
         let script = "trap '' XFSZ; mount -t tmpfs -o size=4m none \"$1\"; shift; exec \"$@\"";
-        let mut shell = Command::new("unshare");
-        shell
-            .args(["-rm", "sh", "-c", script, "sh"])
-            .arg(disk)
-            .arg(program.get_program())
-            .args(program.get_args())
-            .current_dir(folder)
-            .env("NO_COLOR", "1");
+        let mut shell = in_namespace(script, disk, &command(folder, arguments));
+        shell.current_dir(folder).env("NO_COLOR", "1");
         Self::spawn(folder, shell)
     }
 
@@ -211,10 +204,15 @@ pub fn with_names(folder: &Path, names: &str, program: &Command) -> Command {
     let file = folder.join("resolv.conf");
     std::fs::write(&file, names).unwrap();
     let script = "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
+    in_namespace(script, &file, program)
+}
+
+/// A program that a script starts where it may mount: its first argument is a path, the others are the program.
+fn in_namespace(script: &str, path: &Path, program: &Command) -> Command {
     let mut shell = Command::new("unshare");
     shell
         .args(["-rm", "sh", "-c", script, "sh"])
-        .arg(file)
+        .arg(path)
         .arg(program.get_program())
         .args(program.get_args());
     shell
