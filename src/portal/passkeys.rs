@@ -1,8 +1,10 @@
-//! A person's own passkeys: a GET shows them, a POST with the right form token adds or removes one. Who adds one has shown
-//! within the last minutes who they are.
+//! A person's own passkeys: a GET shows them, a POST with the right form token adds or removes one. Who changes
+//! anything has shown within the last minutes who they are.
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 
 use super::challenge::redirect;
@@ -13,6 +15,7 @@ use super::sign_out::{form_token, is_form_token};
 use super::{LOGIN_PROMPT, Portal, PortalError, PortalRequest, form, login_url, place};
 use crate::identity::Identity;
 use crate::login::{Answered, Passkey, PasskeyError, Passkeys};
+use crate::secret::Purpose;
 use crate::session::LiveSession;
 use crate::telemetry::AuditEvent;
 use crate::wire::{ClientBody, Page};
@@ -20,7 +23,7 @@ use crate::wire::{ClientBody, Page};
 /// The place below the reserved prefix.
 pub(super) const PLACE: &str = "passkeys";
 
-/// How long ago who adds a passkey may have logged in.
+/// How long ago who adds or removes a passkey may have logged in.
 const RECENT: Duration = Duration::from_mins(10);
 
 /// In the query of the page that follows.
@@ -151,8 +154,13 @@ impl Portal {
             address: request.client,
         });
         ended.map_err(|error| PortalError::Store(error.to_string()))?;
-        // One that was found is as we write them.
-        Ok(redirect(&format!("{}?{REMOVED}={id}", place(PLACE))))
+        // Sealed: no link from elsewhere makes a browser forget a passkey, of an app of the same host even.
+        let sid = session.sid();
+        let sealed = self
+            .keyring
+            .seal(Purpose::RemovedPasskey, sid.as_bytes(), id.as_bytes());
+        let sealed = URL_SAFE_NO_PAD.encode(sealed);
+        Ok(redirect(&format!("{}?{REMOVED}={sealed}", place(PLACE))))
     }
 
     async fn passkeys_page(
@@ -179,11 +187,7 @@ impl Portal {
             .flatten();
         let rp_id = passkeys.rp_id(request.authority);
         let again = (may_add && !is_recent && rp_id.is_some()).then(again_url);
-        let removed = request.parameter(REMOVED);
-        let is_gone = match &removed {
-            Some(id) => passkeys.is_gone(id).await,
-            None => false,
-        };
+        let removed = self.removed(request, session);
         let done = if request.parameter(ADDED).is_some() {
             Some("The passkey is added. The next time, log in with it.")
         } else {
@@ -191,6 +195,9 @@ impl Portal {
             removed.map(|_| "The passkey is removed. You are logged in nowhere else now.")
         };
         let rows: Vec<_> = known.iter().map(row).collect();
+        // A users file that was put back has it again.
+        let is_back = |id: &&str| rows.iter().any(|row| row.id == *id);
+        let gone = removed.as_deref().filter(|id| !is_back(id));
         Ok(self.pages.passkeys(&PasskeysView {
             user: &identity.user,
             host: request.host,
@@ -198,7 +205,7 @@ impl Portal {
             sessions_url: &place(own_sessions::PLACE),
             form_token: &form_token(&self.keyring, session),
             passkeys: &rows,
-            gone: rp_id.as_deref().zip(removed.as_deref()).filter(|_| is_gone),
+            gone: rp_id.as_deref().zip(gone),
             script: (request.authority, SCRIPT),
             new: asked.as_ref().map(|asked| asked.view(request)),
             is_full,
@@ -206,6 +213,16 @@ impl Portal {
             problem,
             done: done.filter(|_| problem.is_none()),
         }))
+    }
+
+    /// The passkey that this session has just removed.
+    fn removed(&self, request: &PortalRequest<'_>, session: &LiveSession) -> Option<String> {
+        let sealed = URL_SAFE_NO_PAD.decode(&*request.parameter(REMOVED)?).ok()?;
+        let sid = session.sid();
+        let opened = self
+            .keyring
+            .open(Purpose::RemovedPasskey, sid.as_bytes(), &sealed)?;
+        String::from_utf8(opened.to_vec()).ok()
     }
 
     fn is_recent(&self, session: &LiveSession) -> bool {

@@ -47,6 +47,8 @@ pub enum Purpose {
     OneTimeCode,
     /// A login on its way: travels in `state`, nothing is stored.
     PendingLogin,
+    /// A passkey that was removed, on its way to the page that has the browser forget it.
+    RemovedPasskey,
     /// What an authenticator app shares with us, in the users file.
     SecondFactor,
     /// A login whose password was right, on its way to the second factor; and an enrolment.
@@ -81,6 +83,7 @@ impl Purpose {
             Self::PasskeyAnswer => b"doorward 1 passkey answer",
             Self::OneTimeCode => b"doorward 1 one-time code",
             Self::PendingLogin => b"doorward 1 pending login",
+            Self::RemovedPasskey => b"doorward 1 removed passkey",
             Self::SecondFactor => b"doorward 1 second factor",
             Self::SecondStep => b"doorward 1 second step",
             Self::SessionData => b"doorward 1 session data",

@@ -16,8 +16,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 use url::{Host, Url};
 use webauthn_rs::prelude::{PublicKeyCredential, Webauthn, WebauthnBuilder};
@@ -267,17 +265,6 @@ impl Passkeys {
             }
         });
         removed.await.map_err(overloaded)?
-    }
-
-    /// Whether no user has a passkey of this label: not so where nobody can tell.
-    pub async fn is_gone(&self, label: &str) -> bool {
-        let Ok(id) = BASE64_URL_SAFE_NO_PAD.decode(label) else {
-            return false;
-        };
-        let is_gone = self.users.with_users(move |users, _| {
-            users.is_some_and(|users| users.found() && users.find_credential(&id).is_none())
-        });
-        is_gone.await.unwrap_or(false)
     }
 
     fn question(&self, answered: &Answered<'_>) -> Result<Question, PasskeyError> {
