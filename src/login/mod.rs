@@ -44,7 +44,7 @@ pub use oidc::{
 };
 pub use passkeys::{Answered, Asked, Passkey, PasskeyError, Passkeys, QuestionId};
 pub use password::LocalUsers;
-pub use pending::{Browser, Opening, PendingError, PendingLogin};
+pub use pending::{Browser, MAX_ACR_VALUES, Opening, PendingError, PendingLogin};
 pub use rules::{NewPassword, PasswordRefused};
 pub use second_factor::{HalfWay, Needs, NewFactor, Shown};
 pub use second_step::{Checked, CodeAttempt, Requirement};

@@ -13,6 +13,9 @@ use crate::clock::Timestamp;
 use crate::identity::Subject;
 use crate::secret::{Keyring, Purpose, random};
 
+/// What is asked for of kinds of login (`acr`), with spaces between, is no longer, in bytes: it travels in addresses.
+pub const MAX_ACR_VALUES: usize = 512;
+
 /// Users that a browser is remembered to have logged in.
 const MAX_KNOWN: usize = 5;
 /// A cookie of five users has 139 characters.

@@ -7,7 +7,7 @@ use http::Method;
 use http::header::{HeaderValue, SET_COOKIE};
 
 use super::admission::Admission;
-use super::away::{BROWSER_MAX_AGE, MAX_AGE, is_visit};
+use super::away::{BROWSER_MAX_AGE, Errand, MAX_AGE, is_visit};
 use super::challenge::redirect;
 use super::origin::{is_from_here, says_same_origin};
 use super::stranded::Cause;
@@ -88,7 +88,8 @@ impl Portal {
     ) -> Result<Page, PortalError> {
         if !is_visit(request.headers) {
             let cause = Cause::Malformed("it was not opened as a page");
-            return Err(self.stranded(request, &provider.id, (cause, (return_to, anew))));
+            let errand = Errand::to(return_to, anew);
+            return Err(self.stranded(request, &provider.id, (cause, errand)));
         }
         let authority = request.authority.to_ascii_lowercase();
         let (host, port) = split_authority(&authority).ok_or(PortalError::NotFound)?;
@@ -146,7 +147,8 @@ impl Portal {
             return Err(PortalError::CrossSite);
         }
         let return_to = pending.as_ref().map_or("/", |pending| &pending.return_to);
-        let stranded = |cause| self.stranded(request, id, (cause, (return_to, false)));
+        let errand = Errand::to(return_to, false);
+        let stranded = |cause| self.stranded(request, id, (cause, errand));
         let identity = identity(id, vouched.statement);
         let identity = identity.map_err(|flaw| stranded(Cause::Unbelievable(flaw.to_string())))?;
         let epoch = self.sessions.epoch_since(&identity.subject, vouched.asked);

@@ -16,7 +16,7 @@ use super::{
     acr_hint, login_url, place, provider_hint,
 };
 use crate::identity::Identity;
-use crate::login::{Answer, Beginning, Opening, PendingLogin, Proof, Site};
+use crate::login::{Answer, Beginning, MAX_ACR_VALUES, Opening, PendingLogin, Proof, Site};
 use crate::routing::split_authority;
 use crate::session::{EndReason, LiveSession, LoginError};
 use crate::telemetry::{AuditEvent, LoginOutcome};
@@ -31,8 +31,32 @@ pub(super) const MAX_AGE: Duration = Duration::from_hours(1);
 /// How long a browser is recognised that has begun a login.
 pub(super) const BROWSER_MAX_AGE: Duration = Duration::from_hours(24);
 
-/// What is asked for of kinds of login is no longer, in bytes.
-const MAX_ACR_VALUES: usize = 512;
+/// What a login is for.
+#[derive(Clone, Copy)]
+pub(super) struct Errand<'a> {
+    pub(super) return_to: &'a str,
+    /// The user has to show anew who they are.
+    pub(super) anew: bool,
+    /// In one of which ways; empty: in any.
+    pub(super) acr_values: &'a [String],
+}
+
+impl<'a> Errand<'a> {
+    pub(super) const fn to(return_to: &'a str, anew: bool) -> Self {
+        Self {
+            return_to,
+            anew,
+            acr_values: &[],
+        }
+    }
+
+    fn of(pending: &'a PendingLogin) -> Self {
+        Self {
+            acr_values: &pending.acr_values,
+            ..Self::to(&pending.return_to, pending.anew)
+        }
+    }
+}
 
 /// What a provider said through the browser.
 struct Brought<'a> {
@@ -50,9 +74,11 @@ impl Portal {
         (provider, site): (&Provider, &Site),
         (return_to, anew): (&str, bool),
     ) -> Result<Page, PortalError> {
-        let stranded = |cause| self.stranded(request, &provider.id, (cause, (return_to, anew)));
+        let stranded = |cause, errand| self.stranded(request, &provider.id, (cause, errand));
+        let errand = Errand::to(return_to, anew);
         if !is_visit(request.headers) {
-            return Err(stranded(Cause::Malformed("it was not opened as a page")));
+            let cause = Cause::Malformed("it was not opened as a page");
+            return Err(stranded(cause, errand));
         }
         let redirect_uri = redirect_uri(request, &provider.id).ok_or(PortalError::NotFound)?;
         let known = self.browser(request);
@@ -61,13 +87,13 @@ impl Portal {
         let now = self.sessions.clock().now();
         let mut pending =
             PendingLogin::begin(provider.id.clone(), return_to.to_owned(), (anew, now));
-        pending.acr_values = acr_values(request).map_err(stranded)?;
+        pending.acr_values = acr_values(request).map_err(|cause| stranded(cause, errand))?;
         let there = site.begin(&Beginning {
             pending: &pending,
             state: &pending.seal(&self.keyring, &browser),
             redirect_uri: &redirect_uri,
         });
-        let there = there.map_err(|error| stranded(error.into()))?;
+        let there = there.map_err(|error| stranded(error.into(), Errand::of(&pending)))?;
         let mut page = redirect(there.as_str());
         if is_new {
             let cookie = self.browser_cookie(&browser, BROWSER_MAX_AGE);
@@ -84,8 +110,8 @@ impl Portal {
         else {
             return Err(PortalError::NotFound);
         };
-        let stranded = |cause, asked| self.stranded(request, id, (cause, asked));
-        let unknown = ("/", false);
+        let stranded = |cause, errand| self.stranded(request, id, (cause, errand));
+        let unknown = Errand::to("/", false);
         let brought = brought(request).map_err(|cause| stranded(cause, unknown))?;
         let pending = self.pending(request, (id, &brought.state));
         let pending = match pending {
@@ -95,7 +121,6 @@ impl Portal {
             }
             Err(cause) => return Err(stranded(cause, unknown)),
         };
-        let asked = (pending.return_to.as_str(), pending.anew);
         if site.is_over(&pending) && request.session.is_some_and(|session| is_of(session, id)) {
             // The page was opened again, be it by going back to it: the login has worked already.
             let target = ReturnTo::parse(&pending.return_to, request.serves).unwrap_or_default();
@@ -111,13 +136,7 @@ impl Portal {
             redirect_uri: &redirect_uri,
         };
         let proof = site.finish(&answer, &pending).await;
-        let proof = proof.map_err(|error| match stranded(error.into(), asked) {
-            PortalError::Stranded(mut way) => {
-                way.again.push_str(&acr_hint(&pending.acr_values));
-                PortalError::Stranded(way)
-            }
-            other => other,
-        })?;
+        let proof = proof.map_err(|error| stranded(error.into(), Errand::of(&pending)))?;
         self.settle(request, site, (proof, &pending)).await
     }
 
@@ -136,7 +155,8 @@ impl Portal {
         if is_in && aim.is_some() && !anew {
             return Ok(redirect(place.as_str()));
         }
-        Err(self.stranded(request, id, (Cause::Foreign, (place.as_str(), anew))))
+        let errand = Errand::to(place.as_str(), anew);
+        Err(self.stranded(request, id, (Cause::Foreign, errand)))
     }
 
     async fn settle(
@@ -145,8 +165,8 @@ impl Portal {
         site: &Site,
         (proof, pending): (Proof, &PendingLogin),
     ) -> Result<Page, PortalError> {
-        let asked = (pending.return_to.as_str(), pending.anew);
-        let stranded = |cause| self.stranded(request, &pending.provider, (cause, asked));
+        let errand = Errand::of(pending);
+        let stranded = |cause| self.stranded(request, &pending.provider, (cause, errand));
         if pending.anew && proof.proved.is_none() && is_theirs(request, &proof) {
             return Err(stranded(Cause::NotFresh));
         }
@@ -215,7 +235,7 @@ impl Portal {
         &self,
         request: &PortalRequest<'_>,
         provider: &str,
-        (cause, (return_to, anew)): (Cause, (&str, bool)),
+        (cause, errand): (Cause, Errand<'_>),
     ) -> PortalError {
         match &cause {
             // Counted where it was decided.
@@ -228,18 +248,19 @@ impl Portal {
             cause: cause.name(),
             address: request.client,
         });
-        let mut again = login_url(return_to);
+        let mut again = login_url(errand.return_to);
         let is_no_use_again = match cause {
             Cause::NotFresh | Cause::Unavailable(_) => true,
-            Cause::TooOld(_) => anew,
+            Cause::TooOld(_) => errand.anew,
             _ => false,
         };
         if !is_no_use_again {
             again.push_str(&provider_hint(provider));
         }
-        if anew || matches!(cause, Cause::TooOld(_)) {
+        if errand.anew || matches!(cause, Cause::TooOld(_)) {
             again.push_str(LOGIN_PROMPT);
         }
+        again.push_str(&acr_hint(errand.acr_values));
         PortalError::Stranded(Box::new(Stranded {
             provider: provider.to_owned(),
             cause,

@@ -1366,6 +1366,21 @@ async fn whoever_asks_for_a_weaker_login_has_one() {
 }
 
 #[tokio::test]
+async fn a_kind_of_login_may_have_any_length_that_a_route_may_ask_for() {
+    let kind = "k".repeat(511);
+    let strict = STRICT.replace("\"phr\", \"urn:example:mfa\"", &format!("\"{kind}\""));
+    assert!(strict.contains(&kind));
+    let bench = Bench::with(CLAIMS, |proxy| {
+        proxy.route("/vault", "http://127.0.0.1:1", &strict)
+    })
+    .await;
+    bench.provider.script().claims = json!({ "acr": kind });
+    let mut browser = bench.proxy.browser();
+    assert_eq!(bench.log_in(&mut browser).await.status, 303);
+    assert!(is_through(&mut browser).await);
+}
+
+#[tokio::test]
 async fn a_signed_cookie_says_how_strong_a_login_was() {
     let bench = with_strict_route("[session.jwt]\nlifetime = \"2m\"").await;
     for (acr, expected) in [("0", false), ("phr", true)] {

@@ -10,6 +10,7 @@ use super::route::Placed;
 use super::session::Session;
 use super::session_data::name;
 use crate::config::reader::{Report, Section, Value, nearest, quoted};
+use crate::login::MAX_ACR_VALUES;
 use crate::routing::{Access, Caching, HostPattern};
 
 pub(super) fn access(value: &Value<'_>) -> Option<Access> {
@@ -59,9 +60,6 @@ pub(super) fn access(value: &Value<'_>) -> Option<Access> {
         }
     }
 }
-
-/// Of all kinds of login together, in bytes.
-const MAX_ACR_VALUES: usize = 512;
 
 /// What caches may keep.
 pub(super) fn caching(section: &Section<'_>, access: &Access) -> Caching {

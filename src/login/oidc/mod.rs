@@ -37,7 +37,7 @@ use self::known::{Known, Provided, Source};
 use self::metadata::Metadata;
 use self::spent::Spent;
 use self::token::{Awaited, Terms, Token};
-use super::pending::PendingLogin;
+use super::pending::{MAX_ACR_VALUES, PendingLogin};
 use crate::clock::{Clock, Timestamp};
 use crate::identity::{Federated, Identity};
 use crate::outbound::{Limits, Outbound, OutboundError};
@@ -48,9 +48,6 @@ pub(super) const MAX_ANSWER: usize = 512 * 1024;
 
 /// Logins whose codes are being redeemed at one provider; more wait for as long as an answer may take.
 pub(super) const MAX_AT_ONCE: usize = 64;
-
-/// The longest kind of login that is remembered, in bytes.
-const MAX_ACR: usize = 256;
 
 /// What the header of a token may say that it is.
 const ID_TOKEN: [Option<&str>; 2] = [None, Some("jwt")];
@@ -296,7 +293,9 @@ impl Oidc {
                 session: session.map(str::to_owned),
                 hint: self.hint(id_token),
                 refresh: self.kept(&tokens),
-                acr: acr.filter(|acr| acr.len() <= MAX_ACR).map(str::to_owned),
+                acr: acr
+                    .filter(|acr| acr.len() <= MAX_ACR_VALUES)
+                    .map(str::to_owned),
             },
         })
     }
